@@ -1,0 +1,27 @@
+"""Linear operators from images to measurements: the contract, its algebra, and the kinds that come with cs-lip.
+
+>>> import torch
+>>> from cs_lip.operators import Gaussian
+>>> A = Gaussian((3, 64, 64), m=500, seed=0)
+>>> y = A(torch.rand(2, 3, 64, 64))  # (2, 500)
+>>> A.adjoint(y).shape
+torch.Size([2, 3, 64, 64])
+"""
+
+from cs_lip.operators.dottest import dot_test
+from cs_lip.operators.fourier import SubsampledFourier
+from cs_lip.operators.gaussian import Gaussian
+from cs_lip.operators.imaging import Identity, Mask
+from cs_lip.operators.linear import LinearOperator, vstack
+from cs_lip.operators.recipe import operator_from_recipe
+
+__all__ = [
+    "Gaussian",
+    "Identity",
+    "LinearOperator",
+    "Mask",
+    "SubsampledFourier",
+    "dot_test",
+    "operator_from_recipe",
+    "vstack",
+]

@@ -1,0 +1,51 @@
+"""From a recipe back to the operator it describes."""
+
+from collections.abc import Callable, Mapping
+
+from cs_lip.operators.fourier import SubsampledFourier
+from cs_lip.operators.gaussian import Gaussian
+from cs_lip.operators.imaging import Identity, mask_from_recipe
+from cs_lip.operators.linear import LinearOperator
+
+FORMAT = 1
+
+_KINDS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = {
+    "gaussian": (Gaussian, frozenset({"in_shape", "m", "seed", "normalisation"})),
+    "fourier": (SubsampledFourier, frozenset({"in_shape", "m", "seed", "pattern"})),
+    "identity": (Identity, frozenset({"in_shape"})),
+    "mask": (mask_from_recipe, frozenset({"in_shape", "mask"})),
+}
+
+
+def operator_from_recipe(recipe: Mapping[str, object]) -> LinearOperator:
+    """The operator that ``A.recipe()`` described: the same numbers bit for bit, on the CPU and in float32.
+
+    A recipe is ``{"format": 1, "kind": "gaussian" | "fourier" | "identity" | "mask", "in_shape": [...], ...}`` with the
+    arguments of that kind, and nothing else. It may come out of a file that nobody checked.
+
+    Raises:
+        ValueError: it is no mapping, has an unknown kind or a newer format, lacks a key or has one too many, or holds a
+            value that the operator refuses.
+    """
+    if not isinstance(recipe, Mapping):
+        raise ValueError(f"an operator's recipe must be a mapping, got {type(recipe).__name__}; try A.recipe()")
+    fields = dict(recipe)
+    version = fields.pop("format", None)
+    if isinstance(version, bool) or not isinstance(version, int) or version != FORMAT:
+        raise ValueError(
+            f"an operator's recipe must have format {FORMAT}, got {version!r}; "
+            "try the version of cs-lip that wrote it, or a newer one"
+        )
+    kind = fields.pop("kind", None)
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ValueError(
+            f"unknown kind of operator {str(kind)[:40]!r}, expected one of {', '.join(_KINDS)}; try gaussian"
+        )
+    build, expected = _KINDS[kind]
+    if fields.keys() != expected:
+        wrong = sorted(map(str, fields.keys() ^ expected))
+        raise ValueError(
+            f"a recipe of kind {kind} must have the keys {', '.join(sorted(expected))}, and {', '.join(wrong)[:80]} is "
+            "missing or too many; try to write the recipe again"
+        )
+    return build(**fields)

@@ -1,0 +1,16 @@
+"""Networks that draw images: pretrained generators, loaded safely."""
+
+from cs_lip.priors.catalogue import DEFAULT_GENERATOR, Entry, catalogue, load_generator
+from cs_lip.priors.dcgan import DCGAN, FoldedDCGAN, dcgan_from_state
+from cs_lip.priors.generator import Generator
+
+__all__ = [
+    "DCGAN",
+    "DEFAULT_GENERATOR",
+    "Entry",
+    "FoldedDCGAN",
+    "Generator",
+    "catalogue",
+    "dcgan_from_state",
+    "load_generator",
+]

@@ -1,0 +1,50 @@
+"""The running log of a recovery: history, timings, and progress for whoever watches."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from cs_lip.recovery.problem import Problem
+from cs_lip.recovery.solution import Record
+
+Progress = Callable[[Record], None]
+
+
+class Trace:
+    """Collects a `Record` an iteration and the wall time of each phase, and calls ``progress`` with every record."""
+
+    def __init__(self, problem: Problem, progress: Progress | None = None) -> None:
+        self.history: list[Record] = []
+        self.timings: dict[str, float] = {}
+        self._problem = problem
+        self._progress = progress
+        self._began = time.perf_counter()
+        self._iterations: dict[str, int] = {}
+
+    def log(self, phase: str, energy: Tensor, which: Tensor) -> None:
+        """Record one iteration: the squared residuals of the rows at hand and the images they belong to."""
+        best = [math.nan] * self._problem.images
+        for value, image in zip(self._problem.relative_residual(energy, which).tolist(), which.tolist(), strict=True):
+            if math.isnan(best[image]) or value < best[image]:
+                best[image] = value
+        self._iterations[phase] = self._iterations.get(phase, 0) + 1
+        record = Record(phase, self._iterations[phase], time.perf_counter() - self._began, tuple(best))
+        self.history.append(record)
+        if self._progress is not None:
+            self._progress(record)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the wall time of the block to ``phase``."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[phase] = self.timings.get(phase, 0.0) + time.perf_counter() - began
+
+    def seconds(self) -> float:
+        """Wall time since the recovery began."""
+        return time.perf_counter() - self._began
