@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cs_lip.operators.arguments import checked_m, checked_seed, checked_shape
-from cs_lip.operators.linear import LinearOperator
+from cs_lip.operators.linear import RECIPE_FORMAT, LinearOperator
 
 # The density (1 - r)^4 of the centre pattern: Lustig, Donoho & Pauly 2007 found powers from 1 to 6 useful.
 CENTRE_POWER = 4
@@ -24,17 +24,17 @@ class SubsampledFourier(LinearOperator):
     ``A(x)`` maps real ``(*batch, *in_shape)`` to complex ``(*batch, k)``; the adjoint x = Re(F^H S^T y) is real.
 
     A complex sample counts as two real measurements, so m is even. The spectrum of a real image is conjugate symmetric,
-    F(-u, -v) = conj(F(u, v)), and a sample's twin would tell nothing new: samples are drawn without replacement from one
-    half of the plane, so no twin is ever measured. A frequency that is its own twin (the mean is one) has a zero
+    F(-u, -v) = conj(F(u, v)), so a sample's twin would tell nothing new: samples are drawn without replacement from
+    one half of the plane, and no twin is ever measured. A frequency that is its own twin (zero frequency is one) has no
     imaginary part and still counts as two, so m never understates what was measured. The rows of the real matrix are
-    orthogonal with singular value 1/sqrt(2) (at own twins 1, and 0 for the imaginary part): E|A x|^2 is no |x|^2 here.
+    orthogonal, of norm 1/sqrt(2) (at own twins 1, and 0 for the imaginary part), so E|A x|^2 is not |x|^2 here.
 
-    Patterns, both by exponential keys (Efraimidis & Spirakis 2006):
+    Patterns, both drawn by exponential keys (Efraimidis & Spirakis 2006):
 
     - ``"uniform"``: every frequency of the half plane of every channel is equally likely.
-    - ``"centre"``: variable density (Lustig, Donoho & Pauly 2007, section "Incoherent sampling"), weight (1 - r)^4 where
-      r in [0, 1] is the distance from zero frequency over that of the corner; the mean of every channel is
-      always measured when k is at least the number of channels.
+    - ``"centre"``: variable density (Lustig, Donoho & Pauly 2007), with weight (1 - r)^4 where r in [0, 1] is the
+      distance from zero frequency over that of the farthest one; the zero frequency of every channel is always
+      measured when k is at least the number of channels.
 
     Args:
         in_shape: (channels, height, width) or (height, width).
@@ -74,12 +74,12 @@ class SubsampledFourier(LinearOperator):
         """The measured frequencies as booleans of shape ``in_shape``, zero frequency first (`fftshift` centres it)."""
         mask = torch.zeros(math.prod(self.in_shape), dtype=torch.bool, device=self.indices.device)
         mask[self.indices] = True
-        return mask.unflatten(0, self.in_shape)
+        return mask.reshape(self.in_shape)
 
     def recipe(self) -> dict[str, Any]:
         """``{"format", "kind", "in_shape", "m", "seed", "pattern"}``; see `operator_from_recipe`."""
         return {
-            "format": 1,
+            "format": RECIPE_FORMAT,
             "kind": "fourier",
             "in_shape": list(self.in_shape),
             "m": self.m,
@@ -93,13 +93,15 @@ class SubsampledFourier(LinearOperator):
     def _apply_forward(self, x: Tensor) -> Tensor:
         if x.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"SubsampledFourier computes in float32 or float64, got {x.dtype}; try x.float()")
-        return torch.fft.fft2(x, norm="ortho").flatten(-len(self.in_shape))[..., self.indices]
+        spectrum: Tensor = torch.fft.fft2(x, norm="ortho")
+        return spectrum.flatten(-len(self.in_shape))[..., self.indices]
 
     def _apply_adjoint(self, y: Tensor) -> Tensor:
         spectrum = y.new_zeros((*y.shape[:-1], math.prod(self.in_shape)))
         spectrum[..., self.indices] = y
+        x: Tensor = torch.fft.ifft2(spectrum.reshape(*y.shape[:-1], *self.in_shape), norm="ortho")
         # The copy drops the imaginary half, which a view would keep in memory.
-        return torch.fft.ifft2(spectrum.unflatten(-1, self.in_shape), norm="ortho").real.clone()
+        return x.real.clone()
 
 
 def _draw_indices(channels: int, height: int, width: int, k: int, seed: int, pattern: str) -> npt.NDArray[np.int64]:
@@ -113,7 +115,7 @@ def _draw_indices(channels: int, height: int, width: int, k: int, seed: int, pat
     keys = generator.standard_exponential(candidates.size)
     if pattern == "centre":
         radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :]).ravel()
-        weight = np.maximum(1 - radius / radius.max(), 0) ** CENTRE_POWER
+        weight = np.maximum(1 - radius / (radius.max() or 1), 0) ** CENTRE_POWER
         keys /= np.maximum(np.tile(weight[half], channels), SMALLEST_WEIGHT)
         if k >= channels:
             keys[candidates % (height * width) == 0] = 0

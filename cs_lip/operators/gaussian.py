@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cs_lip.operators.arguments import checked_m, checked_seed, checked_shape
-from cs_lip.operators.linear import LinearOperator
+from cs_lip.operators.linear import RECIPE_FORMAT, LinearOperator
 
 ROWS_PER_BLOCK = 16
 
@@ -53,7 +53,7 @@ class Gaussian(LinearOperator):
     def recipe(self) -> dict[str, Any]:
         """``{"format", "kind", "in_shape", "m", "seed", "normalisation"}``; see `operator_from_recipe`."""
         return {
-            "format": 1,
+            "format": RECIPE_FORMAT,
             "kind": "gaussian",
             "in_shape": list(self.in_shape),
             "m": self.m,
@@ -68,7 +68,7 @@ class Gaussian(LinearOperator):
         return x.flatten(-len(self.in_shape)) @ self.matrix.T
 
     def _apply_adjoint(self, y: Tensor) -> Tensor:
-        return (y @ self.matrix).unflatten(-1, self.in_shape)
+        return (y @ self.matrix).reshape(*y.shape[:-1], *self.in_shape)
 
 
 def _draw_matrix(m: int, n: int, seed: int, deviation: float) -> Tensor:

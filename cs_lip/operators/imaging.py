@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cs_lip.operators.arguments import checked_shape
-from cs_lip.operators.linear import LinearOperator
+from cs_lip.operators.linear import RECIPE_FORMAT, LinearOperator
 
 
 class Identity(LinearOperator):
@@ -27,7 +27,7 @@ class Identity(LinearOperator):
 
     def recipe(self) -> dict[str, Any]:
         """``{"format", "kind", "in_shape"}``; see `operator_from_recipe`."""
-        return {"format": 1, "kind": "identity", "in_shape": list(self.in_shape)}
+        return {"format": RECIPE_FORMAT, "kind": "identity", "in_shape": list(self.in_shape)}
 
     # Copies, since an operator never hands out memory that it shares with its input.
     def _apply_forward(self, x: Tensor) -> Tensor:
@@ -76,13 +76,13 @@ class Mask(LinearOperator):
         """The measured pixels as booleans of shape ``in_shape``."""
         mask = torch.zeros(self.n, dtype=torch.bool, device=self.indices.device)
         mask[self.indices] = True
-        return mask.unflatten(0, self.in_shape)
+        return mask.reshape(self.in_shape)
 
     def recipe(self) -> dict[str, Any]:
         """``{"format", "kind", "in_shape", "mask"}``, the mask as base64 of its bits; see `operator_from_recipe`."""
         bits = np.packbits(self.mask.cpu().numpy().ravel())
         packed = base64.b64encode(bits.tobytes()).decode("ascii")
-        return {"format": 1, "kind": "mask", "in_shape": list(self.in_shape), "mask": packed}
+        return {"format": RECIPE_FORMAT, "kind": "mask", "in_shape": list(self.in_shape), "mask": packed}
 
     def _apply_forward(self, x: Tensor) -> Tensor:
         return x.flatten(-len(self.in_shape))[..., self.indices]
@@ -90,7 +90,7 @@ class Mask(LinearOperator):
     def _apply_adjoint(self, y: Tensor) -> Tensor:
         x = y.new_zeros((*y.shape[:-1], self.n))
         x[..., self.indices] = y
-        return x.unflatten(-1, self.in_shape)
+        return x.reshape(*y.shape[:-1], *self.in_shape)
 
 
 def mask_from_recipe(in_shape: Sequence[int], mask: str) -> Mask:
@@ -111,4 +111,4 @@ def mask_from_recipe(in_shape: Sequence[int], mask: str) -> Mask:
             "that do not; try to write the recipe again"
         )
     bits = np.unpackbits(packed, count=size).astype(bool)
-    return Mask(torch.from_numpy(bits).unflatten(0, in_shape))
+    return Mask(torch.from_numpy(bits).reshape(in_shape))

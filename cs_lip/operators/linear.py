@@ -2,12 +2,15 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+# Raised whenever a recipe of an older version would build other numbers.
+RECIPE_FORMAT = 1
 
 
 class _Apply(torch.autograd.Function):
@@ -39,14 +42,14 @@ class _Apply(torch.autograd.Function):
 
 
 def _apply(operator: "LinearOperator", adjoint: bool, x: Tensor) -> Tensor:
-    result: Tensor = _Apply.apply(operator, adjoint, x)  # type: ignore[no-untyped-call]
+    result: Tensor = _Apply.apply(operator, adjoint, x)
     return result
 
 
 class LinearOperator(nn.Module, ABC):
     """A linear map ``A`` from images to measurements.
 
-    ``A(x)`` maps ``(*batch, *in_shape)`` to ``(*batch, *out_shape)`` and ``A.adjoint(y)`` maps back, for any batch shape.
+    ``A(x)`` maps ``(*batch, *in_shape)`` to ``(*batch, *out_shape)`` and ``A.adjoint(y)`` maps back, for any batch.
     Inner products are real, <a, b> = Re sum(conj(a) b), and <A x, y> = <x, A^H y>. Images are real; measurements are
     complex where ``out_is_complex``, and then a complex sample counts as two of the ``m`` real measurements.
 
@@ -67,7 +70,10 @@ class LinearOperator(nn.Module, ABC):
 
     # numpy scalars and arrays leave `c * A` to __rmul__ instead of treating A as an array of objects.
     __array_ufunc__ = None
-    __call__: Callable[[Tensor], Tensor]
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Tensor) -> Tensor: ...
 
     def __init__(
         self,
@@ -120,7 +126,7 @@ class LinearOperator(nn.Module, ABC):
         raise ValueError(f"a {type(self).__name__} operator has no recipe; try to save the recipes of its parts")
 
     @property
-    def H(self) -> "LinearOperator":  # noqa: N802
+    def H(self) -> "LinearOperator":
         """The adjoint as an operator; ``A.H.H is A``."""
         return Adjoint(self)
 
@@ -139,10 +145,11 @@ class LinearOperator(nn.Module, ABC):
         return Sum(self, -other) if isinstance(other, LinearOperator) else NotImplemented
 
     def __mul__(self, scalar: float) -> "LinearOperator":
-        return Scaled(float(scalar), self) if isinstance(scalar, Real) else NotImplemented
+        if not isinstance(scalar, Real | float):
+            return NotImplemented
+        return Scaled(float(scalar), self)
 
-    def __rmul__(self, scalar: float) -> "LinearOperator":
-        return self * scalar
+    __rmul__ = __mul__
 
     def __neg__(self) -> "LinearOperator":
         return self * -1
@@ -196,7 +203,7 @@ class Adjoint(_Expression):
         self.operator = operator
 
     @property
-    def H(self) -> LinearOperator:  # noqa: N802
+    def H(self) -> LinearOperator:
         return self.operator
 
     def _apply_forward(self, x: Tensor) -> Tensor:
@@ -284,13 +291,13 @@ class Stack(LinearOperator):
         return torch.cat([A._apply_forward(x).flatten(-len(A.out_shape)) for A in self._parts()], dim=-1)
 
     def _apply_adjoint(self, y: Tensor) -> Tensor:
-        parts = zip(self._parts(), y.split(self._sizes, dim=-1), strict=True)
-        first, *rest = (A._apply_adjoint(part.unflatten(-1, A.out_shape)) for A, part in parts)
+        parts = zip(self._parts(), torch.split(y, self._sizes, dim=-1), strict=True)
+        first, *rest = (A._apply_adjoint(part.reshape(*y.shape[:-1], *A.out_shape)) for A, part in parts)
         return sum(rest, start=first)
 
 
 def vstack(operators: Sequence[LinearOperator]) -> LinearOperator:
-    """The operator x -> (A x, B x, ...): all measurements of one image in one vector of shape ``(*batch, sum of sizes)``.
+    """The operator x -> (A x, B x, ...): all measurements in one vector, of shape ``(*batch, sum of sizes)``.
 
     Each output is flattened, then they are concatenated in order; the adjoint is A^H y_A + B^H y_B + ...
 

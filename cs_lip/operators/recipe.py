@@ -5,9 +5,7 @@ from collections.abc import Callable, Mapping
 from cs_lip.operators.fourier import SubsampledFourier
 from cs_lip.operators.gaussian import Gaussian
 from cs_lip.operators.imaging import Identity, mask_from_recipe
-from cs_lip.operators.linear import LinearOperator
-
-FORMAT = 1
+from cs_lip.operators.linear import RECIPE_FORMAT, LinearOperator
 
 _KINDS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = {
     "gaussian": (Gaussian, frozenset({"in_shape", "m", "seed", "normalisation"})),
@@ -31,9 +29,9 @@ def operator_from_recipe(recipe: Mapping[str, object]) -> LinearOperator:
         raise ValueError(f"an operator's recipe must be a mapping, got {type(recipe).__name__}; try A.recipe()")
     fields = dict(recipe)
     version = fields.pop("format", None)
-    if isinstance(version, bool) or not isinstance(version, int) or version != FORMAT:
+    if isinstance(version, bool) or not isinstance(version, int) or version != RECIPE_FORMAT:
         raise ValueError(
-            f"an operator's recipe must have format {FORMAT}, got {version!r}; "
+            f"an operator's recipe must have format {RECIPE_FORMAT}, got {version!r}; "
             "try the version of cs-lip that wrote it, or a newer one"
         )
     kind = fields.pop("kind", None)

@@ -27,10 +27,10 @@ class LatentSearch:
     2016), and Levenberg-Marquardt takes the best one. Only images that are still unexplained at the noise
     (`discrepancy_target`) get the next best start refined, up to ``attempts``; the lowest objective wins.
 
-    Cost: ``sum(steps * alive)`` forward-backward passes and about 20 Jacobians an image and attempt.
+    Cost: ``sum(steps * alive)`` forward-backward passes and about 10 Jacobians an image and attempt.
     """
 
-    rounds: tuple[Round, ...] = (Round(steps=30, keep=5), Round(steps=70, keep=3))
+    rounds: tuple[Round, ...] = (Round(30, keep=4), Round(60, keep=3), Round(150, keep=3))
     attempts: int = 3
     refine: LevenbergMarquardt = LevenbergMarquardt()
     restarts: int = 10

@@ -32,13 +32,15 @@ class LevenbergMarquardt:
 
     Attributes:
         iterations: Jacobians at most for a row.
-        settled: the relative decrease of f below which a row has settled.
+        settled, window: a row has settled once the last ``window`` iterations together lowered its squared residual by
+            less than the fraction ``settled``.
         restarts: starts an image, when it is the solver on its own. Random starts mostly end in local minima; see
             `cs_lip.recovery.latent_search` for better ones.
     """
 
     iterations: int = 60
-    settled: float = 1e-3
+    settled: float = 0.1
+    window: int = 3
     restarts: int = 3
 
     def solve(self, problem: Problem, latents: Tensor, which: Tensor, trace: Trace) -> Candidates:
@@ -55,6 +57,7 @@ class LevenbergMarquardt:
     def _refine(self, problem: Problem, latent: Tensor, image: Tensor, trace: Trace) -> tuple[Tensor, Tensor, bool]:
         """The refined row, its squared residual, and whether it ran out of iterations."""
         energy, damping = problem.energy(latent, image), 1.0
+        energies = [float(energy)]
         for _ in range(self.iterations):
             penalty = problem.relaxed_penalty(float(energy))
             before = problem.objective(energy, latent, penalty)
@@ -62,12 +65,10 @@ class LevenbergMarquardt:
             if trial is None:
                 return latent, energy, False
             latent, energy, damping = trial
+            energies.append(float(energy))
             trace.log("levenberg-marquardt", energy, image)
-            decrease = float(1 - problem.objective(energy, latent, penalty) / before)
-            explained = bool(problem.explained(energy, image))
-            if decrease < (10 * self.settled if explained else self.settled):
-                return latent, energy, False
-            if explained and problem.noise == 0:
+            settled = len(energies) > self.window and energies[-1] > (1 - self.settled) * energies[-1 - self.window]
+            if settled or (problem.noise == 0 and bool(problem.explained(energy, image))):
                 return latent, energy, False
         return latent, energy, True
 

@@ -12,7 +12,7 @@ from cs_lip.operators import LinearOperator
 from cs_lip.priors import Generator
 from cs_lip.recovery.stopping import discrepancy_target
 
-CHUNK = 25
+CHUNK = 100
 """Latents or tangents pushed through the network at once: enough to fill the cores, few enough to bound memory."""
 
 DEFAULT_PENALTY = 2.5e-4

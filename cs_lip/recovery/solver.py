@@ -51,7 +51,13 @@ class Candidates:
         explained = problem.explained(self.energy, self.which)
         finite = torch.isfinite(self.energy) & torch.isfinite(self.latents.flatten(1)).all(1)
         return tuple(
-            Status.DIVERGED if not ok else Status.CONVERGED if fits else Status.MAX_ITERATIONS if ran_out else Status.STALLED
+            Status.DIVERGED
+            if not ok
+            else Status.CONVERGED
+            if fits
+            else Status.MAX_ITERATIONS
+            if ran_out
+            else Status.STALLED
             for ok, fits, ran_out in zip(finite.tolist(), explained.tolist(), self.exhausted.tolist(), strict=True)
         )
 
