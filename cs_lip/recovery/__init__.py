@@ -1,12 +1,12 @@
 """From measurements and a prior to images."""
 
 from cs_lip.recovery.adam import Adam
+from cs_lip.recovery.api import DEFAULT_SOLVER, SOLVERS, recover
 from cs_lip.recovery.baselines import least_squares
 from cs_lip.recovery.latent_search import LatentSearch, Round
 from cs_lip.recovery.lbfgs import LBFGS
 from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
 from cs_lip.recovery.problem import DEFAULT_PENALTY, Problem, pose
-from cs_lip.recovery.recover import DEFAULT_SOLVER, SOLVERS, recover
 from cs_lip.recovery.solution import Record, Recovery, Status
 from cs_lip.recovery.solver import Candidates, Solver
 

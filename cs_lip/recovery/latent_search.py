@@ -1,6 +1,6 @@
 """The default solver: a short Adam phase that weeds out starts, then Levenberg-Marquardt on the best."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ class LatentSearch:
 
     rounds: tuple[Round, ...] = (Round(30, keep=4), Round(60, keep=3), Round(150, keep=3))
     attempts: int = 3
-    refine: LevenbergMarquardt = LevenbergMarquardt()
+    refine: LevenbergMarquardt = field(default_factory=LevenbergMarquardt)
     restarts: int = 10
 
     def solve(self, problem: Problem, latents: Tensor, which: Tensor, trace: Trace) -> Candidates:
@@ -61,7 +61,7 @@ class LatentSearch:
 def _nth_rows(which: Tensor, n: int) -> Tensor:
     """Of rows sorted best first within each image, every image's n-th (from 0)."""
     rows = []
-    for image in which.unique():
+    for image in range(int(which.max()) + 1):
         mine = torch.nonzero(which == image).flatten()
         rows.append(mine[n : n + 1])
     return torch.cat(rows)

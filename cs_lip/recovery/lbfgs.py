@@ -31,8 +31,8 @@ class LBFGS:
         """Minimise from every start; the rows come back in their order."""
         ends, exhausted = [], []
         with trace.timed("lbfgs"):
-            for latent, image in zip(latents.split(1), which.split(1), strict=True):
-                end, ran_out = self._minimise(problem, latent, image, trace)
+            for row in range(len(latents)):
+                end, ran_out = self._minimise(problem, latents[row : row + 1], which[row : row + 1], trace)
                 ends.append(end)
                 exhausted.append(ran_out)
             result = torch.cat(ends)

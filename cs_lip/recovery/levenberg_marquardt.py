@@ -24,8 +24,8 @@ class LevenbergMarquardt:
         (H + d diag(H)) s = -(J^T r / gain + penalty z) ,   H = J^T J / gain + penalty I ,
 
     where the damping ``d`` (Marquardt 1963) is the best of three around the last one. It departs from the textbook in
-    two places, numbered in the code: (1) the dampings are tried in one batch, since a Jacobian costs k forward passes and
-    a trial one; (2) the penalty relaxes as the fit improves (`Problem.relaxed_penalty`), so that a noiseless in-range
+    two places, numbered in the code: (1) the dampings are tried in one batch, since a Jacobian costs k forward passes
+    and a trial one; (2) the penalty relaxes as the fit improves (`Problem.relaxed_penalty`), so that a noiseless in-range
     image is found exactly and not up to the penalty's bias.
 
     Cost: k + 3 forward passes an iteration, and one factorisation of a k x k matrix a trial.
@@ -39,7 +39,7 @@ class LevenbergMarquardt:
     """
 
     iterations: int = 60
-    settled: float = 0.1
+    settled: float = 0.03
     window: int = 3
     restarts: int = 3
 
@@ -47,8 +47,8 @@ class LevenbergMarquardt:
         """Refine every row; they come back in their order."""
         with trace.timed("levenberg-marquardt"):
             rows = [
-                self._refine(problem, latent, image, trace)
-                for latent, image in zip(latents.split(1), which.split(1), strict=True)
+                self._refine(problem, latents[row : row + 1], which[row : row + 1], trace)
+                for row in range(len(latents))
             ]
         ends, energies, exhausted = zip(*rows, strict=True)
         flags = torch.tensor(exhausted, device=which.device)

@@ -1,6 +1,7 @@
 """The latent search problem: find latents whose image explains the measurements."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -120,7 +121,11 @@ class Problem:
             image_tangent: Tensor = jvp(self.generator, (latent,), (tangent,))[1]
             return image_tangent
 
-        return as_real(self.operator(vmap(tangent_of)(tangents)), self.operator.out_shape)
+        with warnings.catch_warnings():
+            # The first forward-mode derivative in a process makes PyTorch load a module that warns about itself.
+            warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
+            images = vmap(tangent_of)(tangents)
+        return as_real(self.operator(images), self.operator.out_shape)
 
     def relaxed_penalty(self, energy: float) -> float:
         """The penalty that suits the fit so far, never above ``penalty``; constant where the caller fixed it.

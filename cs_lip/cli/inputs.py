@@ -1,0 +1,113 @@
+"""What the commands share: one sentence for bad input, the images asked for, the device, the output folder."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from cs_lip.evaluation.images import NamedImage, bundled_photographs, read_image
+from cs_lip.evaluation.store import FIGURE_FILE, RUN_FILE, SUMMARY_FILE
+from cs_lip.priors import Generator
+from cs_lip.seeding import MAX_SEED, stream
+
+IN_RANGE_SAMPLES = 3
+
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class BadInput(click.ClickException):
+    """Something the user gave cannot work; the message says what, and what to try."""
+
+    exit_code = 2
+
+
+@contextmanager
+def bad_input() -> Iterator[None]:
+    """Turns the ValueErrors and OSErrors of checking arguments and reading files into a `BadInput`."""
+    try:
+        yield
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    except OSError as error:
+        raise BadInput(f"{error.filename or 'a file'}: {error.strerror or error}; try another path") from error
+
+
+def seed_option() -> Option:
+    """``--seed``."""
+    return click.option(
+        "--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Of everything random."
+    )
+
+
+def device_option() -> Option:
+    """``--device``."""
+    return click.option(
+        "--device", default="cpu", show_default=True, metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1, mps."
+    )
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ValueError(f"the device {name!r} is not available on this machine; try --device cpu") from None
+    return device
+
+
+def asked_images(files: Sequence[Path], generator: Generator, seed: int) -> list[NamedImage]:
+    """The picture files, or without any the bundled samples: unseen draws of the generator, then real photographs."""
+    if files:
+        names = _distinct_names(files)
+        return [
+            NamedImage(name, "file", read_image(path, generator.image_shape))
+            for name, path in zip(names, files, strict=True)
+        ]
+    latents = generator.sample_latents(IN_RANGE_SAMPLES, rng=stream(seed, "data"))
+    with torch.no_grad():
+        draws = generator(latents)
+    drawn = [NamedImage(f"draw-{index + 1}", "in-range", image) for index, image in enumerate(draws)]
+    return drawn + list(bundled_photographs(generator.image_shape))
+
+
+def _distinct_names(files: Sequence[Path]) -> list[str]:
+    """File names without their folders, unless two are alike."""
+    names = [path.name for path in files]
+    return names if len(set(names)) == len(names) else [str(path) for path in files]
+
+
+def claim_folder(asked: Path | None, overwrite: bool, default: str) -> Path:
+    """The folder for a run's files: the one asked for, or ``default``, ``default-2``, ... whichever is free.
+
+    A folder that already holds something is refused: an earlier run unless ``overwrite``, any other work always. The
+    folder itself is made only when the files are written.
+
+    Raises:
+        ValueError: the folder is a file, or holds something.
+    """
+    if asked is None:
+        return _free_folder(default)
+    if asked.exists() and not asked.is_dir():
+        raise ValueError(f"{asked} is a file, expected a folder; try another --out")
+    held = {path.name for path in asked.iterdir()} if asked.is_dir() else set()
+    if foreign := sorted(held - {RUN_FILE, FIGURE_FILE, SUMMARY_FILE}):
+        raise ValueError(f"the folder {asked} holds other work ({foreign[0]}), nothing was written; try another --out")
+    if held and not overwrite:
+        raise ValueError(f"the folder {asked} holds an earlier run; try another --out, or --overwrite to replace it")
+    return asked
+
+
+def _free_folder(default: str) -> Path:
+    folder, number = Path(default), 1
+    while folder.exists():
+        number += 1
+        folder = Path(f"{default}-{number}")
+    return folder

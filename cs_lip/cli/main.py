@@ -1,0 +1,24 @@
+"""``cs-lip``: the group of all commands."""
+
+import click
+
+from cs_lip import __version__
+from cs_lip.cli.generators import generators
+from cs_lip.cli.measure import measure
+from cs_lip.cli.recover import recover
+from cs_lip.cli.show import show
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def main() -> None:
+    """Compressive sensing with learned image priors.
+
+    \b
+    Example:
+      cs-lip recover --measurements 500
+    """
+
+
+for command in (recover, measure, show, generators):
+    main.add_command(command)

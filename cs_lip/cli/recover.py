@@ -1,0 +1,180 @@
+"""``cs-lip recover``: from measurements to images, with pictures and numbers to judge them by."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+
+from cs_lip.cli.inputs import (
+    asked_images,
+    bad_input,
+    claim_folder,
+    device_option,
+    find_device,
+    seed_option,
+)
+from cs_lip.cli.progress import ProgressBar
+from cs_lip.evaluation.acquisition import OPERATORS, acquire, build_operator, snr_db
+from cs_lip.evaluation.provenance import versions
+from cs_lip.evaluation.run import Measurements, Run, summary
+from cs_lip.evaluation.store import (
+    FIGURE_FILE,
+    RUN_FILE,
+    SUMMARY_FILE,
+    load_measurements,
+    save_run,
+    save_summary,
+    summary_json,
+)
+from cs_lip.operators import LinearOperator, operator_from_recipe
+from cs_lip.priors import DEFAULT_GENERATOR, Generator, load_generator
+from cs_lip.recovery import DEFAULT_SOLVER, SOLVERS, least_squares, pose
+from cs_lip.recovery import recover as recover_images
+from cs_lip.report.figures import save_recovery_figure
+from cs_lip.report.text import run_table
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything a recovery needs, checked."""
+
+    generator: Generator
+    operator: LinearOperator
+    measurements: Measurements
+    truth: Tensor | None
+    config: dict[str, Any]
+
+
+@click.command()
+@click.option("--measurements", "-m", "count", type=int, help="Real measurements of each image.")
+@click.option("--operator", type=click.Choice(list(OPERATORS)), help="What measures.  [default: gaussian]")
+@click.option("--image", "images", type=click.Path(path_type=Path), multiple=True, help="A picture to measure; repeat.")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Measurements that `cs-lip measure` wrote.")
+@click.option("--generator", default=DEFAULT_GENERATOR, show_default=True, help="A bundled name, or a weight file.")
+@click.option("--noise", type=float, help="Standard deviation on every real measurement.  [default: 0]")
+@click.option("--solver", type=click.Choice(list(SOLVERS)), default=DEFAULT_SOLVER, show_default=True)
+@click.option("--restarts", type=int, help="Random starts for each image.  [default: the solver's own]")
+@seed_option()
+@device_option()
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: recovery, or the next free]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace an earlier run in --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON and nothing else.")
+def recover(out: Path | None, overwrite: bool, as_json: bool, solver: str, restarts: int | None, **asked: Any) -> None:
+    """Recover images from few measurements with a pretrained generator.
+
+    Without --image or --from, bundled samples are measured: unseen draws of the generator, which it can draw exactly,
+    and real photographs, which it cannot.
+
+    \b
+    Examples:
+      cs-lip recover --measurements 500
+      cs-lip recover --measurements 500 --operator fourier --noise 0.01 --out fourier-run
+    """
+    with bad_input():
+        folder = claim_folder(out, overwrite, "recovery")
+        task = _task(**asked)
+        pose(task.operator, task.measurements.values, task.generator, noise=task.measurements.noise)
+        if restarts is not None and restarts < 1:
+            raise ValueError(f"--restarts must be at least 1, got {restarts}; try 10")
+    run = _run(task, solver, restarts, asked["seed"])
+    with bad_input():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_run(folder / RUN_FILE, run)
+        save_recovery_figure(folder / FIGURE_FILE, run)
+        save_summary(folder / SUMMARY_FILE, run)
+    if as_json:
+        click.echo(summary_json(run))
+        return
+    click.echo(run_table(summary(run)))
+    for status in dict.fromkeys(run.recovery.status):
+        click.echo(f"{status.value}: {status.message}")
+    click.echo(
+        f"The picture is {folder / FIGURE_FILE}, the numbers are in {folder / RUN_FILE} and {folder / SUMMARY_FILE}."
+    )
+
+
+def _task(
+    count: int | None,
+    operator: str | None,
+    images: tuple[Path, ...],
+    source: Path | None,
+    generator: str,
+    noise: float | None,
+    seed: int,
+    device: str,
+) -> Task:
+    where = find_device(device)
+    prior = load_generator(generator).fold().to(where)
+    config: dict[str, Any] = {"generator": generator, "seed": seed, "device": device}
+    if source is not None:
+        clash = [
+            name
+            for name, value in (("--measurements", count), ("--operator", operator), ("--image", images or None))
+            if value is not None
+        ]
+        if clash:
+            raise ValueError(f"{clash[0]} cannot go with --from, whose file says it already; try one of the two")
+        return _stored_task(source, prior, noise, config)
+    if count is None:
+        raise ValueError("--measurements is missing; try --measurements 500, or --from FILE for stored measurements")
+    return _measured_task(prior, operator or "gaussian", count, images, noise or 0.0, config)
+
+
+def _measured_task(
+    prior: Generator, kind: str, count: int, files: tuple[Path, ...], noise: float, config: dict[str, Any]
+) -> Task:
+    seed = config["seed"]
+    operator = build_operator(kind, prior.image_shape, count, seed=seed).to(prior.device)
+    named = asked_images(files, prior, seed)
+    truth = torch.stack([image.pixels.to(prior.device) for image in named])
+    values = acquire(operator, truth, noise=noise, seed=seed)
+    names, sources = tuple(image.name for image in named), tuple(image.source for image in named)
+    measurements = Measurements(values, operator.recipe(), noise, names, sources)
+    energy = float(operator(truth).abs().square().sum())
+    config |= {"images": [str(path) for path in files] or "bundled samples"}
+    config |= _operator_config(operator, noise) | {"snr_db": snr_db(energy, len(named) * operator.m, noise)}
+    return Task(prior, operator, measurements, truth, config)
+
+
+def _stored_task(source: Path, prior: Generator, noise: float | None, config: dict[str, Any]) -> Task:
+    stored = load_measurements(source)
+    shape = stored.recipe.get("in_shape")
+    if shape != list(prior.image_shape):
+        raise ValueError(
+            f"{source} measures images of shape {shape}, but the generator draws {list(prior.image_shape)}; "
+            "try the generator that fits, with --generator"
+        )
+    operator = operator_from_recipe(stored.recipe).to(prior.device)
+    level = stored.noise if noise is None else noise
+    values = stored.values.to(prior.device)
+    measurements = Measurements(values, stored.recipe, level, stored.names, stored.sources)
+    config |= {"from": str(source)} | _operator_config(operator, level)
+    return Task(prior, operator, measurements, None, config)
+
+
+def _operator_config(operator: LinearOperator, noise: float) -> dict[str, Any]:
+    recipe = operator.recipe()
+    return {"measurements": operator.m, "operator": recipe["kind"], "operator_recipe": recipe, "noise": noise}
+
+
+def _run(task: Task, solver: str, restarts: int | None, seed: int) -> Run:
+    measured = task.measurements
+    with ProgressBar() as bar:
+        recovery = recover_images(
+            task.operator,
+            measured.values,
+            task.generator,
+            solver=solver,
+            restarts=restarts,
+            noise=measured.noise,
+            seed=seed,
+            progress=bar.update,
+        )
+    baseline = least_squares(task.operator, measured.values)
+    config = task.config | recovery.configuration
+    return Run(measured, task.truth, baseline, recovery, config, versions())

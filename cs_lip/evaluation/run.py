@@ -1,0 +1,88 @@
+"""A finished recovery with all it needs to be looked at, judged and made again."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from cs_lip.evaluation.metrics import mse, psnr, ssim
+from cs_lip.recovery import Recovery
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Measurements of a batch of images as a sensor would hand them over: no truth.
+
+    Attributes:
+        values: ``(images, *out_shape)``, real or complex.
+        recipe: of the operator that took them; see `cs_lip.operators.operator_from_recipe`.
+        noise: standard deviation on every real number of ``values``, in its units.
+        names: one an image.
+        sources: one an image: ``in-range`` (drawn by the generator), ``photograph`` (bundled) or ``file``.
+    """
+
+    values: Tensor
+    recipe: dict[str, Any]
+    noise: float
+    names: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A `Recovery` beside what it was made from.
+
+    Attributes:
+        measurements: what was recovered from.
+        truth: ``(images, channels, height, width)`` in [0, 1], or None where nobody knows it.
+        least_squares: what the measurements alone give back, shaped like the images.
+        recovery: the result.
+        config: what the user asked for, JSON-able.
+        versions: of everything that the numbers depend on.
+    """
+
+    measurements: Measurements
+    truth: Tensor | None
+    least_squares: Tensor
+    recovery: Recovery
+    config: dict[str, Any]
+    versions: dict[str, str]
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """The run as ``summary.json`` holds it: ``config``, ``versions`` and a row for each of the ``images``.
+
+    A row is ``{name, source, psnr_db, ssim, mse, relative_residual, status, seconds}``; what needs a truth is None
+    without one. Images are recovered as a batch, so ``seconds`` is each one's equal share of the wall time.
+    """
+    rows = []
+    share = run.recovery.timings["total"] / len(run.measurements.names)
+    for index, (name, source) in enumerate(zip(run.measurements.names, run.measurements.sources, strict=True)):
+        rows.append(
+            {
+                "name": name,
+                "source": source,
+                **_quality(run, index),
+                "relative_residual": _finite(run.recovery.relative_residual[index]),
+                "status": run.recovery.status[index].value,
+                "seconds": share,
+            }
+        )
+    return {"config": run.config, "versions": run.versions, "images": rows}
+
+
+def _quality(run: Run, index: int) -> dict[str, float | None]:
+    if run.truth is None:
+        return {"psnr_db": None, "ssim": None, "mse": None}
+    image, truth = run.recovery.images[index].cpu(), run.truth[index].cpu()
+    return {
+        "psnr_db": _finite(psnr(image, truth)),
+        "ssim": _finite(ssim(image, truth)),
+        "mse": _finite(mse(image, truth)),
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity and no NaN."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,110 @@
+"""The picture of a run: one row for each image."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cs_lip.evaluation.files import atomic_path
+from cs_lip.evaluation.metrics import psnr
+from cs_lip.evaluation.run import Run
+
+MOST_ROWS = 24
+CELL_INCHES = 1.9
+LEFT_INCHES, TOP_INCHES = 1.5, 0.85
+
+
+def save_recovery_figure(path: Path, run: Run) -> None:
+    """Draw `recovery_figure` into a PNG, atomically."""
+    figure = recovery_figure(run)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
+
+
+def recovery_figure(run: Run) -> Figure:
+    """Truth, least squares, recovery and error map of every image, one row each (the first `MOST_ROWS`).
+
+    Least squares is the image of least norm that explains the measurements, clipped to [0, 1]. The error map is the
+    mean absolute difference over the channels, on one scale for all rows. Without a truth only the two middle columns are
+    drawn.
+    """
+    shown = min(len(run.measurements.names), MOST_ROWS)
+    titles = ["least squares", "recovery"] if run.truth is None else ["truth", "least squares", "recovery", "error"]
+    width = LEFT_INCHES + CELL_INCHES * len(titles) + (0.75 if run.truth is not None else 0.15)
+    height = TOP_INCHES + CELL_INCHES * shown
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(shown, len(titles), squeeze=False)
+    left, right = LEFT_INCHES / width, 1 - (0.75 if run.truth is not None else 0.15) / width
+    figure.subplots_adjust(left, 0.015, right, 1 - TOP_INCHES / height, wspace=0.04, hspace=0.14)
+    errors = _errors(run, shown)
+    scale = max(float(errors.max()), 1e-3) if errors is not None else 1.0
+    for row in range(shown):
+        _label(axes[row, 0], run, row)
+        pictures = [run.least_squares[row], run.recovery.images[row]]
+        if run.truth is not None:
+            pictures.insert(0, run.truth[row])
+        for axis, picture, title in zip(axes[row], pictures, titles, strict=False):
+            _show(axis, picture)
+            if run.truth is not None and title != "truth":
+                _caption(axis, _decibels(picture, run.truth[row]))
+        if errors is not None:
+            drawn = axes[row, -1].imshow(errors[row], cmap="magma", vmin=0, vmax=scale)
+            _bare(axes[row, -1])
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=10, pad=14)
+    if errors is not None:
+        first = axes[0, -1].get_position()
+        bar = figure.add_axes((right + 0.1 / width, first.y0, 0.1 / width, first.height))
+        figure.colorbar(drawn, cax=bar).ax.tick_params(labelsize=7)
+    figure.suptitle(_headline(run, shown), fontsize=10, y=1 - 0.12 / height, va="top")
+    return figure
+
+
+def _errors(run: Run, shown: int) -> NDArray[np.float32] | None:
+    if run.truth is None:
+        return None
+    difference = run.recovery.images[:shown] - run.truth[:shown]
+    mean: NDArray[np.float32] = difference.abs().mean(1).cpu().numpy()
+    return mean
+
+
+def _label(axis: Axes, run: Run, row: int) -> None:
+    text = f"{run.measurements.names[row]}\n({run.measurements.sources[row]})\n{run.recovery.status[row].value}"
+    axis.text(-0.06, 0.5, text, fontsize=8, ha="right", va="center", transform=axis.transAxes)
+
+
+def _show(axis: Axes, picture: Tensor) -> None:
+    pixels = picture.detach().clamp(0, 1).cpu().numpy().transpose(1, 2, 0)
+    axis.imshow(pixels if pixels.shape[2] == 3 else pixels[:, :, 0], cmap="gray", vmin=0, vmax=1)
+    _bare(axis)
+
+
+def _caption(axis: Axes, text: str) -> None:
+    axis.text(0.5, 1.015, text, fontsize=7, ha="center", va="bottom", transform=axis.transAxes)
+
+
+def _bare(axis: Axes) -> None:
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def _decibels(picture: Tensor, truth: Tensor) -> str:
+    value = psnr(picture.clamp(0, 1).cpu(), truth.cpu())
+    return f"{value:.1f} dB" if math.isfinite(value) else "exact"
+
+
+def _headline(run: Run, shown: int) -> str:
+    total = len(run.measurements.names)
+    config = run.config
+    pixels = math.prod(run.recovery.images.shape[1:])
+    cut = f", first {shown} of {total} images" if shown < total else ""
+    return (
+        f"{config['measurements']} of {pixels} measurements ({config['operator']}), noise {config['noise']:g}, "
+        f"{config['solver']}{cut}"
+    )

@@ -1,0 +1,31 @@
+"""A run as a table for the terminal."""
+
+from typing import Any
+
+COLUMNS = (
+    ("image", "name", "{}"),
+    ("source", "source", "{}"),
+    ("PSNR dB", "psnr_db", "{:.2f}"),
+    ("SSIM", "ssim", "{:.3f}"),
+    ("MSE", "mse", "{:.1e}"),
+    ("residual", "relative_residual", "{:.1e}"),
+    ("status", "status", "{}"),
+    ("seconds", "seconds", "{:.1f}"),
+)
+
+
+def run_table(summary: dict[str, Any]) -> str:
+    """A line for every image of a `cs_lip.evaluation.run.summary`; a dash where there is no truth to judge by."""
+    lines = [[title for title, _, _ in COLUMNS]]
+    for row in summary["images"]:
+        lines.append([form.format(row[key]) if row[key] is not None else "-" for _, key, form in COLUMNS])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    texts = ("name", "source", "status")
+    aligned = [
+        "  ".join(
+            cell.ljust(width) if key in texts else cell.rjust(width)
+            for cell, width, (_, key, _) in zip(line, widths, COLUMNS, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join(aligned)
