@@ -66,9 +66,9 @@ def test_an_unpacked_wheel_finds_its_generator(wheel: Path, tmp_path: Path) -> N
         archive.extractall(tmp_path)
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from cs_lip.priors import DEFAULT_GENERATOR, catalogue, load_generator\n"
+        "from cs_lip.priors import DEFAULT_GENERATOR, bundled_generators, load_generator\n"
         "load_generator(DEFAULT_GENERATOR)\n"
-        "print(catalogue()[DEFAULT_GENERATOR].path)\n"
+        "print(bundled_generators()[DEFAULT_GENERATOR].path)\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

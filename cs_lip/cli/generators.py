@@ -3,7 +3,7 @@
 import click
 
 from cs_lip.cli.inputs import bad_input
-from cs_lip.priors import DEFAULT_GENERATOR, catalogue
+from cs_lip.priors import DEFAULT_GENERATOR, bundled_generators
 
 
 @click.command()
@@ -15,7 +15,7 @@ def generators() -> None:
       cs-lip generators
     """
     with bad_input():
-        entries = catalogue()
+        entries = bundled_generators()
     for entry in entries.values():
         mark = " (default)" if entry.name == DEFAULT_GENERATOR else ""
         click.echo(f"{entry.name}{mark}: {entry.description}")

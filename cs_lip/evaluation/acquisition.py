@@ -50,7 +50,7 @@ def acquire(operator: LinearOperator, images: Tensor, *, noise: float, seed: int
 
 
 def snr_db(clean_energy: float, count: int, noise: float) -> float | None:
-    """Signal-to-noise ratio of measurements in dB, 10 log10(|A x|^2 / (count sigma^2)); None without noise or
-    signal.""" if noise == 0 or clean_energy == 0:
+    """Signal-to-noise ratio of measurements in dB, 10 log10(|A x|^2 / (count sigma^2)); None without either."""
+    if noise == 0 or clean_energy == 0:
         return None
     return 10 * math.log10(clean_energy / (count * noise**2))

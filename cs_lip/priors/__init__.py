@@ -1,6 +1,6 @@
 """Networks that draw images: pretrained generators, loaded safely."""
 
-from cs_lip.priors.catalogue import DEFAULT_GENERATOR, Entry, catalogue, load_generator
+from cs_lip.priors.catalogue import DEFAULT_GENERATOR, Entry, bundled_generators, load_generator
 from cs_lip.priors.dcgan import DCGAN, FoldedDCGAN, dcgan_from_state
 from cs_lip.priors.generator import Generator
 
@@ -10,7 +10,7 @@ __all__ = [
     "Entry",
     "FoldedDCGAN",
     "Generator",
-    "catalogue",
+    "bundled_generators",
     "dcgan_from_state",
     "load_generator",
 ]

@@ -34,7 +34,7 @@ def pretrained_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "pretrained"
 
 
-def catalogue(folder: Path | None = None) -> dict[str, Entry]:
+def bundled_generators(folder: Path | None = None) -> dict[str, Entry]:
     """The bundled generators by name, read from ``catalogue.toml`` in ``folder`` (default: `pretrained_folder`)."""
     folder = folder or pretrained_folder()
     table = tomllib.loads((folder / "catalogue.toml").read_text(encoding="utf-8"))
@@ -63,7 +63,7 @@ def load_generator(name_or_file: str, *, folder: Path | None = None) -> DCGAN:
     Raises:
         ValueError: unknown name, no such file, wrong checksum, wrong keys or shapes, or pickled code.
     """
-    entries = catalogue(folder)
+    entries = bundled_generators(folder)
     entry = entries.get(name_or_file)
     if entry is None:
         path = Path(name_or_file)

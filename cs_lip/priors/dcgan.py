@@ -1,7 +1,7 @@
 """DCGAN generators (Radford, Metz & Chintala 2016) in the layout of the PyTorch tutorial.
 
-The tutorial stacks transposed convolutions under the name ``main``: ``main.0`` spreads the latent over 4x4 pixels, every
-later one (kernel 4, stride 2, padding 1) doubles the side, and batch norm and ReLU stand between them:
+The tutorial stacks transposed convolutions under the name ``main``: ``main.0`` spreads the latent over 4x4 pixels,
+every later one (kernel 4, stride 2, padding 1) doubles the side, and batch norm and ReLU stand between them:
 ``main.{0,3,6,...}.weight`` are the convolutions, ``main.{1,4,7,...}`` the norms. The last layer ends in tanh.
 """
 
@@ -49,9 +49,9 @@ class DCGAN(Generator):
 class FoldedDCGAN(Generator):
     """A frozen `DCGAN` with batch norm in evaluation mode folded into the convolutions.
 
-    With running mean ``mu``, variance ``v``, scale ``g`` and shift ``b``, the norm is the affine map ``s x + (b - mu s)``
-    with ``s = g / sqrt(v + eps)``, so the convolution's weights are scaled by ``s`` and it gets a bias. The first layer
-    sees a single pixel, which makes it a matrix product; the others keep their weights channels last, where the
+    With running mean ``mu``, variance ``v``, scale ``g`` and shift ``b``, the norm is the affine map ``s x + (b - mu
+    s)`` with ``s = g / sqrt(v + eps)``, so the convolution's weights are scaled by ``s`` and it gets a bias. The first
+    layer sees a single pixel, which makes it a matrix product; the others keep their weights channels last, where the
     CPU's convolutions are fastest.
     """
 

@@ -44,8 +44,8 @@ def recover(
 ) -> Recovery:
     """Images in the generator's range that explain the measurements ``y = A x + noise``.
 
-    Minimises, for every image on its own, f(z) = |A G(z) - y|^2 / gain + penalty |z|^2 from several random starts, where
-    gain = ||A||_F^2 / n makes the first term an estimate of the squared image error for every operator. The best
+    Minimises, for every image on its own, f(z) = |A G(z) - y|^2 / gain + penalty |z|^2 from several random starts,
+    where gain = ||A||_F^2 / n makes the first term an estimate of the squared image error for every operator. The best
     start is chosen by f, so by the measurements alone. Source: Bora, Jalal, Price & Dimakis, Compressed Sensing using
     Generative Models, ICML 2017, eq. 3 and section 6.1.
 
@@ -78,7 +78,7 @@ def recover(
     trace = Trace(problem, progress)
     found = chosen.solve(problem, latents, which, trace).best(problem)
     with torch.no_grad():
-        images = problem.generator(found.latents)
+        images = problem.generator(found.latents).contiguous()
     configuration: dict[str, object] = {
         "solver": name,
         "solver_settings": asdict(chosen),  # type: ignore[call-overload]

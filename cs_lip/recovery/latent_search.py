@@ -22,9 +22,9 @@ class Round:
 
 @dataclass(frozen=True)
 class LatentSearch:
-    """Adam finds the right basin from some of many starts but crawls to its bottom; Levenberg-Marquardt goes down fast but
-    only from within it. So all starts descend a little, the best few a little more (successive halving, Jamieson & Talwalkar
-    2016), and Levenberg-Marquardt takes the best one. Only images that are still unexplained at the noise
+    """Adam finds the right basin from some of many starts but crawls to its bottom; Levenberg-Marquardt goes down fast
+    but only from within it. So all starts descend a little, the best few a little more (successive halving, Jamieson &
+    Talwalkar 2016), and Levenberg-Marquardt takes the best one. Only images that are still unexplained at the noise
     (`discrepancy_target`) get the next best start refined, up to ``attempts``; the lowest objective wins.
 
     Cost: ``sum(steps * alive)`` forward-backward passes and about 10 Jacobians an image and attempt.

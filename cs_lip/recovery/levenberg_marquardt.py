@@ -10,7 +10,7 @@ from cs_lip.recovery.solver import Candidates
 from cs_lip.recovery.trace import Trace
 
 SPREAD = (0.1, 1.0, 10.0)
-"""The dampings tried in one batch, relative to the current one: three forward passes cost a small part of a Jacobian."""
+"""The dampings tried in one batch, relative to the current one: three forward passes cost little beside a Jacobian."""
 
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e6
 
@@ -25,8 +25,8 @@ class LevenbergMarquardt:
 
     where the damping ``d`` (Marquardt 1963) is the best of three around the last one. It departs from the textbook in
     two places, numbered in the code: (1) the dampings are tried in one batch, since a Jacobian costs k forward passes
-    and a trial one; (2) the penalty relaxes as the fit improves (`Problem.relaxed_penalty`), so that a noiseless in-range
-    image is found exactly and not up to the penalty's bias.
+    and a trial one; (2) the penalty relaxes as the fit improves (`Problem.relaxed_penalty`), so that a noiseless
+    in-range image is found exactly and not up to the penalty's bias.
 
     Cost: k + 3 forward passes an iteration, and one factorisation of a k x k matrix a trial.
 

@@ -14,8 +14,8 @@ def discrepancy_target(measurements: Tensor, noise: float) -> Tensor:
     """The squared residual at or below which each image's measurements are explained.
 
     Morozov's discrepancy principle: the truth itself leaves |A x - y|^2 = sigma^2 chi^2_m, of mean m sigma^2 and
-    standard deviation sigma^2 sqrt(2 m). The target is two deviations above the mean; fitting further fits noise. Without noise
-    it is ``NOISELESS_RESIDUAL`` relative to |y|.
+    standard deviation sigma^2 sqrt(2 m). The target is two deviations above the mean; fitting further fits noise.
+    Without noise it is ``NOISELESS_RESIDUAL`` relative to |y|.
 
     Args:
         measurements: real measurements ``(images, m)``.

@@ -30,8 +30,8 @@ def recovery_figure(run: Run) -> Figure:
     """Truth, least squares, recovery and error map of every image, one row each (the first `MOST_ROWS`).
 
     Least squares is the image of least norm that explains the measurements, clipped to [0, 1]. The error map is the
-    mean absolute difference over the channels, on one scale for all rows. Without a truth only the two middle columns are
-    drawn.
+    mean absolute difference over the channels, on one scale for all rows. Without a truth only the two middle columns
+    are drawn.
     """
     shown = min(len(run.measurements.names), MOST_ROWS)
     titles = ["least squares", "recovery"] if run.truth is None else ["truth", "least squares", "recovery", "error"]

@@ -1,0 +1,368 @@
+"""The commands as a user types them: what they write, what they print, and what they say to bad input."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from cs_lip.cli.main import main
+from cs_lip.evaluation.store import load_measurements, load_run
+from cs_lip.operators import operator_from_recipe
+from cs_lip.priors import DCGAN
+from cs_lip.priors.catalogue import pretrained_folder
+
+SIDE = 32
+QUICK = ["--measurements", "64", "--restarts", "2"]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A weight file of an untrained generator of 32x32 images from 8 latents: quick to recover from."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = DCGAN((8, 16, 16, 8, 3)).state_dict()
+    # untrained weights draw grey: louder ones give pictures with something in them
+    loud = {name: value * 6 if value.dim() == 4 else value for name, value in state.items()}
+    save_file({name: value for name, value in loud.items() if "num_batches" not in name}, path)
+    return str(path)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(main, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def assert_refused(here: Path, *arguments: str, says: str) -> None:
+    """Exit code 2, one sentence that names the trouble and a way out, and not a byte changed on the disk."""
+    before = files_in(here)
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("Error: "), result.stderr
+    assert says in last
+    assert "Traceback" not in result.stderr
+    assert files_in(here) == before
+
+
+def save_picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (40, 40)) -> str:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    if mode == "I;16":
+        picture = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)
+    elif mode != "RGB":
+        picture = picture.convert(mode)
+    picture.save(path)
+    return str(path)
+
+
+# --- what it does -----------------------------------------------------------------------------------------------------
+
+
+def test_recover_writes_a_run_that_can_be_shown_again(here: Path, tiny: str) -> None:
+    result = run("recover", *QUICK, "--generator", tiny, "--out", "run")
+    assert result.exit_code == 0, result.output
+    assert "run/recovery.png" in result.stdout
+
+    summary = json.loads((here / "run/summary.json").read_text())
+    assert set(summary) == {"config", "versions", "images"}
+    sources = [row["source"] for row in summary["images"]]
+    assert "in-range" in sources
+    assert "photograph" in sources
+    assert "astronaut" in " ".join(row["name"] for row in summary["images"])
+    for row in summary["images"]:
+        assert set(row) == {"name", "source", "psnr_db", "ssim", "mse", "relative_residual", "status", "seconds"}
+        if row["source"] == "in-range":
+            assert row["status"] == "converged"
+            assert row["mse"] < 1e-6
+        else:
+            assert row["status"] != "converged"
+            assert row["mse"] > 1e-3
+
+    with Image.open(here / "run/recovery.png") as picture:
+        assert picture.size[0] > 400
+
+    shown = run("show", "run")
+    assert shown.exit_code == 0
+    for row in summary["images"]:
+        assert row["name"] in shown.stdout
+    assert json.loads(run("show", "run", "--json").stdout) == summary
+
+
+def test_a_stored_run_rebuilds_its_operator_and_its_image(here: Path, tiny: str) -> None:
+    assert run("recover", *QUICK, "--generator", tiny, "--out", "run").exit_code == 0
+    stored = load_run(here / "run/recovery.h5")
+    operator = operator_from_recipe(stored.measurements.recipe)
+    assert stored.truth is not None
+    assert torch.equal(operator(stored.truth), stored.measurements.values)
+    residual = (operator(stored.recovery.images) - stored.measurements.values).norm(dim=1)
+    relative = residual / stored.measurements.values.norm(dim=1)
+    assert torch.allclose(relative, torch.tensor(stored.recovery.relative_residual), atol=1e-5)
+    assert stored.recovery.history[0].iteration == 1
+    assert stored.config["solver"] == "latent-search"
+    assert "torch" in stored.versions
+
+
+def test_json_prints_the_summary_and_nothing_else(here: Path, tiny: str) -> None:
+    result = run("recover", *QUICK, "--generator", tiny, "--json")
+    assert json.loads(result.stdout) == json.loads((here / "recovery/summary.json").read_text())
+
+
+def test_same_seed_same_numbers_other_seed_others(here: Path, tiny: str) -> None:
+    def stored(seed: str, out: str) -> tuple[torch.Tensor, torch.Tensor]:
+        arguments = [*QUICK, "--noise", "0.01", "--generator", tiny, "--seed", seed, "--out", out]
+        assert run("recover", *arguments).exit_code == 0
+        found = load_run(here / out / "recovery.h5")
+        return found.measurements.values, found.recovery.latents
+
+    first, again, other = stored("3", "a"), stored("3", "b"), stored("4", "c")
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert not torch.allclose(first[0], other[0])
+
+
+@pytest.mark.parametrize("operator", ["gaussian", "fourier"])
+def test_measure_then_recover_from_the_file(here: Path, tiny: str, operator: str) -> None:
+    picture = save_picture(here / "face.png")
+    arguments = ["--measurements", "64", "--operator", operator, "--noise", "0.02", "--generator", tiny]
+    assert run("measure", *arguments, "--image", picture, "--out", "y.h5").exit_code == 0
+    stored = load_measurements(here / "y.h5")
+    assert stored.noise == 0.02
+    assert stored.names == ("face.png",)
+    assert stored.values.is_complex() == (operator == "fourier")
+
+    result = run("recover", "--from", "y.h5", "--generator", tiny, "--restarts", "1", "--json")
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)["images"]
+    assert row["psnr_db"] is None
+    assert row["mse"] is None
+    assert row["source"] == "file"
+    assert 0 < row["relative_residual"] < 1
+    with Image.open(here / "recovery/recovery.png") as drawn:
+        assert drawn.size[0] > 200
+
+
+def test_recover_sees_the_same_measurements_as_measure(here: Path, tiny: str) -> None:
+    arguments = ["--measurements", "64", "--noise", "0.1", "--generator", tiny, "--seed", "5"]
+    assert run("measure", *arguments).exit_code == 0
+    assert run("recover", *arguments, "--restarts", "1").exit_code == 0
+    kept = load_run(here / "recovery/recovery.h5").measurements
+    assert torch.equal(load_measurements(here / "y.h5").values, kept.values)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "I;16", "RGBA", "L", "LA", "P", "1"])
+def test_pictures_of_every_mode_work(here: Path, tiny: str, mode: str) -> None:
+    suffix = "jpg" if mode == "CMYK" else "png"
+    picture = save_picture(here / f"face.{suffix}", mode)
+    result = run("measure", "--measurements", "64", "--generator", tiny, "--image", picture)
+    assert result.exit_code == 0, result.output
+    assert torch.isfinite(load_measurements(here / "y.h5").values).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (6000, 5000), (3, 900)])
+def test_pictures_of_odd_sizes_work(here: Path, tiny: str, size: tuple[int, int]) -> None:
+    picture = save_picture(here / "face.png", size=size)
+    result = run("measure", "--measurements", "64", "--generator", tiny, "--image", picture)
+    assert result.exit_code == 0, result.output
+
+
+def test_without_out_an_earlier_run_is_never_touched(here: Path, tiny: str) -> None:
+    arguments = ["recover", *QUICK, "--generator", tiny, "--restarts", "1"]
+    assert run(*arguments).exit_code == 0
+    before = files_in(here / "recovery")
+    assert run(*arguments).exit_code == 0
+    assert files_in(here / "recovery") == before
+    assert (here / "recovery-2/summary.json").is_file()
+
+
+def test_overwrite_replaces_an_earlier_run(here: Path, tiny: str) -> None:
+    arguments = ["recover", *QUICK, "--generator", tiny, "--restarts", "1", "--out", "run"]
+    assert run(*arguments).exit_code == 0
+    assert_refused(here, *arguments, says="holds an earlier run")
+    assert run(*arguments, "--overwrite", "--seed", "9").exit_code == 0
+    assert json.loads((here / "run/summary.json").read_text())["config"]["seed"] == 9
+
+
+def test_generators_lists_both_terms() -> None:
+    result = run("generators")
+    assert result.exit_code == 0
+    assert "digiface-dcgan" in result.stdout
+    assert "MIT" in result.stdout
+    assert "non-commercial" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["recover", "measure", "show", "generators"])
+def test_help_has_an_example(command: str) -> None:
+    assert f"cs-lip {command}" in run(command, "--help").stdout.split("Example")[1]
+
+
+# --- what it refuses --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["recover", "measure"])
+@pytest.mark.parametrize("operator", ["gaussian", "fourier"])
+@pytest.mark.parametrize("count", ["0", "-5", str(3 * SIDE * SIDE + 2)])
+def test_impossible_numbers_of_measurements(here: Path, tiny: str, command: str, operator: str, count: str) -> None:
+    arguments = [command, "--measurements", count, "--operator", operator, "--generator", tiny]
+    assert_refused(here, *arguments, says=count)
+
+
+def test_odd_number_of_fourier_measurements(here: Path, tiny: str) -> None:
+    arguments = ["recover", "--measurements", "63", "--operator", "fourier", "--generator", tiny]
+    assert_refused(here, *arguments, says="62")
+
+
+def test_missing_measurements(here: Path, tiny: str) -> None:
+    assert_refused(here, "recover", "--generator", tiny, says="--measurements 500")
+
+
+def test_pictures_that_are_none(here: Path, tiny: str) -> None:
+    (here / "note.png").write_text("not a picture")
+    whole = Path(save_picture(here / "whole.png")).read_bytes()
+    (here / "half.png").write_bytes(whole[: len(whole) // 2])
+    for name in ("missing.png", "note.png", "half.png", str(here)):
+        assert_refused(here, "recover", *QUICK, "--generator", tiny, "--image", name, says=name)
+
+
+def test_measurement_files_that_are_none(here: Path, tiny: str) -> None:
+    assert run("measure", "--measurements", "64", "--generator", tiny, "--out", "y.h5").exit_code == 0
+    whole = (here / "y.h5").read_bytes()
+    (here / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    (here / "text.h5").write_text("not HDF5")
+    with h5py.File(here / "other.h5", "w") as file:
+        file["data"] = [1, 2, 3]
+    for name, says in (
+        ("missing.h5", "no file"),
+        ("cut.h5", "cut.h5"),
+        ("text.h5", "text.h5"),
+        ("other.h5", "some other program"),
+    ):
+        assert_refused(here, "recover", "--from", name, "--generator", tiny, says=says)
+
+
+def edited(here: Path, tiny: str, edit: str) -> str:
+    """A file of measurements with one thing wrong."""
+    assert run("measure", "--measurements", "64", "--generator", tiny, "--out", "y.h5").exit_code == 0
+    with h5py.File(here / "y.h5", "r+") as file:
+        if edit == "newer":
+            file.attrs["format"] = 99
+        elif edit == "kind":
+            recipe = json.loads(file.attrs["operator"])
+            file.attrs["operator"] = json.dumps(recipe | {"kind": "telepathy"})
+        elif edit == "shape":
+            del file["measurements"]
+            file["measurements"] = np.zeros((5, 7), dtype=np.float32)
+        elif edit == "missing":
+            del file["names"]
+        else:
+            file["measurements"][0, 0] = {"nan": np.nan, "infinity": np.inf}[edit]
+    return "y.h5"
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        ("nan", "NaN"),
+        ("infinity", "infinite"),
+        ("newer", "format 99"),
+        ("kind", "telepathy"),
+        ("shape", "(5, 7)"),
+        ("missing", "y.h5"),
+    ],
+)
+def test_measurements_that_cannot_be_used(here: Path, tiny: str, edit: str, says: str) -> None:
+    name = edited(here, tiny, edit)
+    assert_refused(here, "recover", "--from", name, "--generator", tiny, says=says)
+
+
+def test_measurements_of_another_image_shape(here: Path, tiny: str) -> None:
+    assert run("measure", "--measurements", "64", "--generator", tiny).exit_code == 0
+    assert_refused(here, "recover", "--from", "y.h5", says="[3, 64, 64]")
+
+
+def test_from_goes_with_no_other_source(here: Path, tiny: str) -> None:
+    assert run("measure", "--measurements", "64", "--generator", tiny).exit_code == 0
+    assert_refused(here, "recover", "--from", "y.h5", "--measurements", "64", says="--from")
+
+
+def test_weight_files_that_cannot_be_used(here: Path, tiny: str) -> None:
+    state = load_file(tiny)
+    save_file({**state, "main.0.weight": torch.zeros(8, 17, 4, 4)}, here / "shapes.safetensors")
+    save_file({f"net.{name}": value for name, value in state.items()}, here / "keys.safetensors")
+    (here / "cut.safetensors").write_bytes(Path(tiny).read_bytes()[:1000])
+    for name, says in (
+        ("shapes.safetensors", "shape"),
+        ("keys.safetensors", "keys"),
+        ("cut.safetensors", "safetensors"),
+        ("nothing.safetensors", "no weight file"),
+        ("no-such-name", "digiface-dcgan"),
+    ):
+        assert_refused(here, "recover", *QUICK, "--generator", name, says=says)
+
+
+class Payload:
+    """Pickles as a call that would write a file on loading."""
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (Path("payload-ran"),)
+
+
+def test_pickled_code_is_refused_and_not_run(here: Path) -> None:
+    torch.save({"main.0.weight": Payload()}, here / "trap.pt")
+    assert_refused(here, "recover", *QUICK, "--generator", "trap.pt", says="could run code")
+    assert not (here / "payload-ran").exists()
+
+
+def test_a_swapped_bundled_file_is_refused_by_name(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "catalogue.toml").write_bytes((pretrained_folder() / "catalogue.toml").read_bytes())
+    damaged = bytearray((pretrained_folder() / "digiface-dcgan.safetensors").read_bytes())
+    damaged[-1] ^= 1
+    (here / "digiface-dcgan.safetensors").write_bytes(damaged)
+    monkeypatch.setattr("cs_lip.priors.catalogue.pretrained_folder", lambda: here)
+    assert_refused(here, "recover", *QUICK, says="SHA-256")
+
+
+def test_folders_that_hold_other_work(here: Path, tiny: str) -> None:
+    (here / "work").mkdir()
+    (here / "work/thesis.txt").write_text("years of it")
+    (here / "file").write_text("a file")
+    for out, says in (("work", "thesis.txt"), ("file", "is a file")):
+        assert_refused(here, "recover", *QUICK, "--generator", tiny, "--out", out, "--overwrite", says=says)
+    (here / "y.h5").write_text("precious")
+    assert_refused(here, "measure", "--measurements", "64", "--generator", tiny, says="y.h5")
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "abacus", "meta"])
+def test_devices_that_are_not_there(here: Path, tiny: str, device: str) -> None:
+    assert_refused(here, "recover", *QUICK, "--generator", tiny, "--device", device, says=device)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--noise", "-1"), ("--noise", "nan"), ("--restarts", "0"), ("--seed", "-1"), ("--solver", "prayer")],
+)
+def test_values_out_of_range(here: Path, tiny: str, option: str, value: str) -> None:
+    assert_refused(here, "recover", "--measurements", "64", "--generator", tiny, option, value, says=value)
+
+
+def test_show_of_what_is_no_run(here: Path) -> None:
+    assert_refused(here, "show", "nowhere", says="nowhere")
