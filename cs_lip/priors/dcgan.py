@@ -59,14 +59,15 @@ class FoldedDCGAN(Generator):
         super().__init__(source.latent_shape, source.image_shape)
         first, *rest = _folded_layers(source)
         self.grid = (first[0].shape[1], KERNEL, KERNEL)
-        self.first = nn.Linear(source.widths[0], first[0].shape[1] * KERNEL**2)
-        self.first.weight.data = first[0].flatten(1).T.contiguous()
-        self.first.bias.data = first[1].repeat_interleave(KERNEL**2)
+        with torch.device("meta"):  # where PyTorch's initial weights cost no memory and no global random numbers
+            self.first = nn.Linear(source.widths[0], first[0].shape[1] * KERNEL**2)
+            convs = [nn.ConvTranspose2d(a, b, KERNEL, stride=2, padding=1) for a, b in pairwise(source.widths[1:])]
+        self.first.weight = nn.Parameter(first[0].flatten(1).T.contiguous())
+        self.first.bias = nn.Parameter(first[1].repeat_interleave(KERNEL**2))
         layers: list[nn.Module] = []
-        for weight, bias in rest:
-            layer = nn.ConvTranspose2d(weight.shape[0], weight.shape[1], KERNEL, stride=2, padding=1)
-            layer.weight.data, layer.bias.data = weight, bias  # type: ignore[union-attr]
-            layers += [nn.ReLU(), layer]
+        for conv, (weight, bias) in zip(convs, rest, strict=True):
+            conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
+            layers += [nn.ReLU(), conv]
         self.rest = nn.Sequential(*layers, nn.Tanh()).to(memory_format=torch.channels_last)
         self.eval().requires_grad_(False)
 
@@ -107,7 +108,8 @@ def dcgan_from_state(state: Mapping[str, Tensor]) -> DCGAN:
     Raises:
         ValueError: a key is missing or unexpected, a shape does not fit, or a weight is not finite.
     """
-    generator = DCGAN(_widths(state))
+    with torch.device("meta"):  # where PyTorch's initial weights cost no memory and no global random numbers
+        generator = DCGAN(_widths(state))
     expected = {name: value for name, value in generator.state_dict().items() if "num_batches_tracked" not in name}
     given = {name: value for name, value in state.items() if "num_batches_tracked" not in name}
     for problem, names in (
@@ -120,8 +122,16 @@ def dcgan_from_state(state: Mapping[str, Tensor]) -> DCGAN:
                 "try a generator's state dict saved from that layout"
             )
     for name, value in expected.items():
-        _check_weight(name, given[name], value)
-    generator.load_state_dict({name: value.float() for name, value in given.items()}, strict=False)
+        if given[name].shape != value.shape:
+            raise ValueError(
+                f"weight {name!r} has shape {tuple(given[name].shape)}, expected {tuple(value.shape)}; "
+                "try the file as its author published it"
+            )
+    for name in expected:
+        _check_values(name, given[name])
+    weights = {name: value.detach().to(torch.float32, copy=True) for name, value in given.items()}
+    counters = {name: torch.tensor(0) for name in generator.state_dict() if name not in weights}
+    generator.load_state_dict(weights | counters, assign=True)
     return generator.eval()
 
 
@@ -140,11 +150,8 @@ def _widths(state: Mapping[str, Tensor]) -> tuple[int, ...]:
     return tuple(widths)
 
 
-def _check_weight(name: str, given: Tensor, expected: Tensor) -> None:
-    if given.shape != expected.shape:
-        raise ValueError(
-            f"weight {name!r} has shape {tuple(given.shape)}, expected {tuple(expected.shape)}; "
-            "try the file as its author published it"
-        )
-    if not given.is_floating_point() or not torch.isfinite(given).all():
+def _check_values(name: str, given: Tensor) -> None:
+    if not given.is_floating_point() or not torch.isfinite(given.float()).all():
         raise ValueError(f"weight {name!r} holds values that are not finite real numbers; try an undamaged file")
+    if name.endswith("running_var") and (given < 0).any():
+        raise ValueError(f"weight {name!r} holds negative variances; try an undamaged file")

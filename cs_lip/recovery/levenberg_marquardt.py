@@ -45,13 +45,14 @@ class LevenbergMarquardt:
 
     def solve(self, problem: Problem, latents: Tensor, which: Tensor, trace: Trace) -> Candidates:
         """Refine every row; they come back in their order."""
+        ends, energies, exhausted = [latents[:0]], [latents.new_zeros(0)], []
         with trace.timed("levenberg-marquardt"):
-            rows = [
-                self._refine(problem, latents[row : row + 1], which[row : row + 1], trace)
-                for row in range(len(latents))
-            ]
-        ends, energies, exhausted = zip(*rows, strict=True)
-        flags = torch.tensor(exhausted, device=which.device)
+            for row in range(len(latents)):
+                latent, energy, ran_out = self._refine(problem, latents[row : row + 1], which[row : row + 1], trace)
+                ends.append(latent)
+                energies.append(energy)
+                exhausted.append(ran_out)
+        flags = torch.tensor(exhausted, dtype=torch.bool, device=which.device)
         return Candidates(torch.cat(ends), which, torch.cat(energies), flags)
 
     def _refine(self, problem: Problem, latent: Tensor, image: Tensor, trace: Trace) -> tuple[Tensor, Tensor, bool]:
@@ -84,10 +85,12 @@ def _step(
         hessian = jacobian @ jacobian.T / problem.gain
         hessian.diagonal().add_(penalty)
         gradient = jacobian @ residual / problem.gain + penalty * point
+        # Without a penalty, a latent that the image does not depend on has a zero here, which would undo the damping.
+        scale = hessian.diagonal().clamp(min=torch.finfo(point.dtype).eps * float(hessian.diagonal().max()))
         while damping <= LARGEST_DAMPING:
             dampings = damping * torch.tensor(SPREAD, dtype=point.dtype, device=point.device)
-            damped = hessian + dampings[:, None, None] * torch.diag(hessian.diagonal())
-            steps = torch.linalg.solve(damped, gradient.expand(len(dampings), -1))
+            damped = hessian + dampings[:, None, None] * torch.diag(scale)
+            steps = torch.linalg.solve_ex(damped, gradient.expand(len(dampings), -1)).result
             trials = (point - steps).reshape(-1, *latent.shape[1:])
             energies = problem.energy(trials, image.expand(len(trials)))  # (1)
             values = problem.objective(energies, trials, penalty)

@@ -1,0 +1,45 @@
+"""What the tests share: small generators, and what every message to a user must be."""
+
+import torch
+from torch import Tensor, nn
+
+from cs_lip.priors import DCGAN, Generator
+
+TINY_WIDTHS = (8, 16, 8, 3)
+"""8 latents to images (3, 16, 16)."""
+
+
+def tiny_generator(widths: tuple[int, ...] = TINY_WIDTHS, seed: int = 0) -> DCGAN:
+    """An untrained DCGAN, loud enough to draw more than grey, with batch norm statistics as odd as trained ones."""
+    rng = torch.Generator().manual_seed(seed)
+    generator = DCGAN(widths)
+    for name, value in generator.state_dict().items():
+        if value.dim() == 4:
+            value.copy_(0.25 * torch.randn(value.shape, generator=rng))
+        elif name.endswith(("bias", "running_mean")):
+            value.copy_(0.3 * torch.randn(value.shape, generator=rng))
+        elif value.is_floating_point():
+            value.copy_(0.5 + torch.rand(value.shape, generator=rng))
+    return generator.eval()
+
+
+class LinearGenerator(Generator):
+    """``G(z) = 1/2 + W z``, which no clipping keeps in [0, 1]: the latent search then has a closed-form answer."""
+
+    def __init__(self, weight: Tensor, image_shape: tuple[int, int, int]) -> None:
+        super().__init__((weight.shape[1],), image_shape)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+
+    def draw(self, latents: Tensor) -> Tensor:
+        return 0.5 + (latents @ self.weight.T).unflatten(1, self.image_shape)
+
+    def fold(self) -> "LinearGenerator":
+        return self
+
+
+def assert_one_sentence(message: object) -> None:
+    """A message to a user is one line that says what to try."""
+    text = str(message)
+    assert "\n" not in text
+    assert "try " in text
+    assert len(text) < 500
