@@ -322,6 +322,7 @@ def test_every_truncation_is_refused(name: str, tiny_files: dict[str, Path]) -> 
         assert_one_sentence(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("name", ["a.safetensors", "zip.pt", "legacy.pt"])
 @given(damage=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
 @settings(deadline=None, max_examples=60)
