@@ -46,8 +46,8 @@ def recover(
 
     Minimises, for every image on its own, f(z) = |A G(z) - y|^2 / gain + penalty |z|^2 from several random starts,
     where gain = ||A||_F^2 / n makes the first term an estimate of the squared image error for every operator. The best
-    start is chosen by f, so by the measurements alone. Source: Bora, Jalal, Price & Dimakis, Compressed Sensing using
-    Generative Models, ICML 2017, eq. 3 and section 6.1.
+    start is chosen by the measurements alone: one that explains them, else the lowest f. Source: Bora, Jalal, Price &
+    Dimakis, Compressed Sensing using Generative Models, ICML 2017, eq. 3 and section 6.1.
 
     Args:
         operator: ``A``, on images of the generator's shape.
