@@ -1,5 +1,7 @@
 """The default solver: a short Adam phase that weeds out starts, then Levenberg-Marquardt on the best."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -30,34 +32,45 @@ class Round:
 @dataclass(frozen=True)
 class LatentSearch:
     """Adam finds the right basin from some of many starts but crawls to its bottom; Levenberg-Marquardt goes down fast
-    but only from within it. So all starts descend a little, the best few a little more (successive halving, Jamieson &
-    Talwalkar 2016), and Levenberg-Marquardt refines the best of them. Images that it explains down to the noise
-    (`discrepancy_target`) are finished; the others get longer descents and more attempts in the next round.
+    but only from within it. So the starts come in waves: all of a wave descend a little, the best few a little more
+    (successive halving, Jamieson & Talwalkar 2016), and Levenberg-Marquardt refines the best of them. Images that it
+    explains down to the noise (`discrepancy_target`) are finished; the others get another wave of fresh starts, which
+    helps them more than longer descents from the old ones.
 
-    Images that no round explains are mostly outside the generator's range. There the objective is rugged, and what
-    helps is Adam at a large constant step from every start, which hops between minima: the last round, on all starts
-    again. Of all that was found, an explained row wins before one that is not, and then the lower objective.
+    Images that no wave explains are mostly outside the generator's range. There the objective is rugged, and what helps
+    is Adam at a large constant step, which hops between minima: the last round, on the survivors of all waves. Of all
+    that was found, an explained row wins before one that is not, and then the lower objective.
 
-    Cost for an in-range image: about 600 forward-backward passes and 15 Jacobians; for an image that no latent
-    explains, about 5500 and 60.
+    Cost for an in-range image: about 600 forward-backward passes and 15 Jacobians a wave, and one or two waves; for an
+    image that no latent explains, about 5500 and 70.
+
+    Attributes:
+        rounds: of every wave.
+        last: for the images that no wave explains.
+        refine: the refinement of the best rows.
+        wave: starts of each image in a wave.
+        restarts: starts of each image in all waves.
     """
 
     rounds: tuple[Round, ...] = (
         Round(Adam(steps=30), keep=4, attempts=0),
-        Round(Adam(steps=80), keep=4, attempts=1),
-        Round(Adam(steps=200), keep=4, attempts=4),
+        Round(Adam(steps=80), keep=4, attempts=2),
     )
     last: Round = field(default_factory=lambda: Round(Adam(steps=400, decay=False), keep=4, attempts=3))
     refine: LevenbergMarquardt = field(default_factory=LevenbergMarquardt)
-    restarts: int = 10
+    wave: int = 10
+    restarts: int = 30
 
     def solve(self, problem: Problem, latents: Tensor, which: Tensor, trace: Trace) -> Candidates:
         """One row for every image: the best that was found."""
         starts = Candidates(latents, which, problem.energy(latents, which), torch.ones_like(which, dtype=torch.bool))
-        alive, found = starts, starts.best(problem)
-        for part in self.rounds:
-            alive, found = self._run(part, alive, found, problem, trace)
-        return self._run(self.last, starts, found, problem, trace)[1]
+        found, survivors = starts.best(problem), starts.take(which[:0])
+        for wave in _waves(starts, self.wave):
+            alive = wave
+            for part in self.rounds:
+                alive, found = self._run(part, alive, found, problem, trace)
+            survivors = survivors.join(alive)
+        return self._run(self.last, survivors.best(problem, self.wave), found, problem, trace)[1]
 
     def _run(
         self, part: Round, alive: Candidates, found: Candidates, problem: Problem, trace: Trace
@@ -73,6 +86,14 @@ class LatentSearch:
             refined = self.refine.solve(problem, chosen.latents, chosen.which, trace)
             found = refined.join(found).best(problem)
         return alive, found
+
+
+def _waves(starts: Candidates, size: int) -> Iterator[Candidates]:
+    """The starts in waves of ``size`` for each image."""
+    counts = [int((starts.which == image).sum()) for image in range(int(starts.which.max()) + 1)]
+    place = torch.cat([torch.arange(count) for count in counts]).to(starts.which.device)
+    for number in range(math.ceil(max(counts) / size)):
+        yield starts.take(torch.nonzero(place // size == number).flatten())
 
 
 def _of_open_images(rows: Candidates, problem: Problem, found: Candidates) -> Candidates:
