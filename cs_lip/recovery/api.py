@@ -79,14 +79,6 @@ def recover(
     found = chosen.solve(problem, latents, which, trace).best(problem)
     with torch.no_grad():
         images = problem.generator(found.latents).contiguous()
-    configuration: dict[str, object] = {
-        "solver": name,
-        "solver_settings": asdict(chosen),  # type: ignore[call-overload]
-        "restarts": count,
-        "seed": seed,
-        "noise": noise,
-        "latent_penalty": problem.penalty,
-    }
     return Recovery(
         images=images,
         latents=found.latents,
@@ -94,7 +86,14 @@ def recover(
         status=found.status(problem),
         history=tuple(trace.history),
         timings={**trace.timings, "total": trace.seconds()},
-        configuration=configuration,
+        configuration={
+            "solver": name,
+            "solver_settings": asdict(chosen),  # type: ignore[call-overload]
+            "restarts": count,
+            "seed": seed,
+            "noise": noise,
+            "latent_penalty": problem.penalty,
+        },
     )
 
 
