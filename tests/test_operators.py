@@ -417,6 +417,10 @@ GAUSSIAN = gaussian().recipe()
 MASK = Mask(KEPT).recipe()
 
 
+def mask_with(**changes: object) -> dict[str, object]:
+    return MASK | {"mask": MASK["mask"] | changes}
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
@@ -435,11 +439,14 @@ MASK = Mask(KEPT).recipe()
         (GAUSSIAN | {"in_shape": [2**16, 2**16]}, r"product of at most 2\^31"),
         (GAUSSIAN | {"in_shape": [1] * 9}, "in_shape must be 1 to 8 positive integers"),
         (GAUSSIAN | {"normalisation": ["1"]}, "the normalisation must be '1/m' or '1'"),
-        (MASK | {"mask": "no base64!"}, "mask is not base64"),
-        (MASK | {"mask": 3}, "mask is not base64"),
-        (MASK | {"mask": base64.b64encode(b"\x01\x00").decode()}, "must hold the 20 bits .* got 2 bytes"),
-        (MASK | {"mask": base64.b64encode(b"\x01\x00\x0f").decode()}, "must hold the 20 bits .* got 3 bytes"),
-        (MASK | {"mask": base64.b64encode(b"\x00\x00\x00").decode()}, "the mask keeps no pixel"),
+        (MASK | {"mask": "no array"}, "mask must hold dtype, shape and data"),
+        (mask_with(data=3), "mask is not base64"),
+        (mask_with(data="no base64!"), "mask is not base64"),
+        (mask_with(dtype="float32"), "mask must be of bool, got 'float32'"),
+        (mask_with(shape=[0]), "in_shape must be"),
+        (mask_with(data=base64.b64encode(b"\x01\x00").decode()), r"shape \(5, 4\) in 3 bytes, got 2 bytes"),
+        (mask_with(data=base64.b64encode(b"\x01\x00\x0f").decode()), "got 3 bytes that do not fit"),
+        (mask_with(data=base64.b64encode(b"\x00\x00\x00").decode()), "the mask keeps no pixel"),
     ],
 )
 def test_bad_recipes(recipe: object, message: str) -> None:

@@ -143,13 +143,12 @@ def _measured_task(
 
 def _stored_task(source: Path, prior: Generator, noise: float | None, config: dict[str, Any]) -> Task:
     stored = load_measurements(source)
-    shape = stored.recipe.get("in_shape")
-    if shape != list(prior.image_shape):
-        raise ValueError(
-            f"{source} measures images of shape {shape}, but the generator draws {list(prior.image_shape)}; "
-            "try the generator that fits, with --generator"
-        )
     operator = operator_from_recipe(stored.recipe).to(prior.device)
+    if operator.in_shape != prior.image_shape:
+        raise ValueError(
+            f"{source} measures images of shape {list(operator.in_shape)}, but the generator draws "
+            f"{list(prior.image_shape)}; try the generator that fits, with --generator"
+        )
     level = stored.noise if noise is None else noise
     values = stored.values.to(prior.device)
     measurements = Measurements(values, stored.recipe, level, stored.names, stored.sources)

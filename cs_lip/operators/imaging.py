@@ -1,16 +1,13 @@
 """Measurements in the image itself: all pixels, or some of them (inpainting)."""
 
-import base64
-import binascii
-import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cs_lip.operators.arguments import checked_shape
+from cs_lip.operators.encoding import decode_array, encode_array
 from cs_lip.operators.linear import RECIPE_FORMAT, LinearOperator
 
 
@@ -79,10 +76,8 @@ class Mask(LinearOperator):
         return mask.reshape(self.in_shape)
 
     def recipe(self) -> dict[str, Any]:
-        """``{"format", "kind", "in_shape", "mask"}``, the mask as base64 of its bits; see `operator_from_recipe`."""
-        bits = np.packbits(self.mask.cpu().numpy().ravel())
-        packed = base64.b64encode(bits.tobytes()).decode("ascii")
-        return {"format": RECIPE_FORMAT, "kind": "mask", "in_shape": list(self.in_shape), "mask": packed}
+        """``{"format", "kind", "mask"}``, the mask of shape ``in_shape``; see `operator_from_recipe`."""
+        return {"format": RECIPE_FORMAT, "kind": "mask", "mask": encode_array(self.mask.cpu().numpy())}
 
     def _apply_forward(self, x: Tensor) -> Tensor:
         return x.flatten(-len(self.in_shape))[..., self.indices]
@@ -93,22 +88,10 @@ class Mask(LinearOperator):
         return x.reshape(*y.shape[:-1], *self.in_shape)
 
 
-def mask_from_recipe(in_shape: Sequence[int], mask: str) -> Mask:
-    """The mask of a recipe: ``mask`` is base64 of the bits of ``in_shape``, eight a byte, the first one highest.
+def mask_from_recipe(mask: object) -> Mask:
+    """The `Mask` of a recipe, of an encoded array of booleans.
 
     Raises:
-        ValueError: it is not base64, or not exactly the bits of ``in_shape``.
+        ValueError: it is no encoded array of booleans, or keeps no pixel.
     """
-    in_shape = checked_shape(in_shape)
-    size = math.prod(in_shape)
-    try:
-        packed = np.frombuffer(base64.b64decode(mask, validate=True), dtype=np.uint8)
-    except (TypeError, binascii.Error, ValueError) as error:
-        raise ValueError("the recipe's mask is not base64 text; try to write the recipe again") from error
-    if packed.size != math.ceil(size / 8) or np.unpackbits(packed[-1:])[(size - 1) % 8 + 1 :].any():
-        raise ValueError(
-            f"the recipe's mask must hold the {size} bits of an image of shape {in_shape}, got {packed.size} bytes "
-            "that do not; try to write the recipe again"
-        )
-    bits = np.unpackbits(packed, count=size).astype(bool)
-    return Mask(torch.from_numpy(bits).reshape(in_shape))
+    return Mask(torch.from_numpy(decode_array(mask, "mask", dtypes=("bool",))))

@@ -11,14 +11,14 @@ _KINDS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = {
     "gaussian": (Gaussian, frozenset({"in_shape", "m", "seed", "normalisation"})),
     "fourier": (SubsampledFourier, frozenset({"in_shape", "m", "seed", "pattern"})),
     "identity": (Identity, frozenset({"in_shape"})),
-    "mask": (mask_from_recipe, frozenset({"in_shape", "mask"})),
+    "mask": (mask_from_recipe, frozenset({"mask"})),
 }
 
 
 def operator_from_recipe(recipe: Mapping[str, object]) -> LinearOperator:
     """The operator that ``A.recipe()`` described: the same numbers bit for bit, on the CPU and in float32.
 
-    A recipe is ``{"format": 1, "kind": "gaussian" | "fourier" | "identity" | "mask", "in_shape": [...], ...}`` with the
+    A recipe is ``{"format": 1, "kind": "gaussian", "in_shape": [...], ...}`` with the
     arguments of that kind, and nothing else. It may come out of a file that nobody checked.
 
     Raises:
