@@ -50,6 +50,26 @@ def test_folding_draws_the_same_images(
     torch.testing.assert_close(images, expected, rtol=0, atol=tolerance)
 
 
+@given(widths=WIDTHS, seed=st.integers(0, 1000))
+@settings(deadline=None, max_examples=15)
+def test_pushed_tangents_are_the_jacobian(widths: tuple[int, ...], seed: int) -> None:
+    generator = tiny_generator(widths, seed).double()
+    latent = latents_for(generator, 1)[0]
+    tangents = torch.randn(3, widths[0], generator=stream(2, "test"), dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(generator, latent)
+    for prior in (generator, generator.fold()):
+        torch.testing.assert_close(prior.push(latent, tangents), torch.einsum("chwk,rk->rchw", jacobian, tangents))
+
+
+def test_tangents_in_half_precision_err_by_rounding_alone(bundled: DCGAN) -> None:
+    folded = bundled.fold()
+    latent = latents_for(folded, 1)[0]
+    tangents = torch.randn(4, 100, generator=stream(2, "test"))
+    exact, rounded = folded.push(latent, tangents), folded.push(latent, tangents.bfloat16())
+    assert rounded.dtype == torch.bfloat16
+    assert 0 < (rounded.float() - exact).norm() < 0.01 * exact.norm()
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-10)])
 def test_folding_keeps_the_gradient(dtype: torch.dtype, tolerance: float) -> None:
     generator = tiny_generator().to(dtype)

@@ -150,6 +150,25 @@ def test_jacobian_against_autograd(double_problem: Problem) -> None:
     torch.testing.assert_close(jacobian, expected.T, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_coarse_is_close_where_it_is_fast_and_exact_elsewhere(fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cs_lip.recovery.problem.has_fast_bfloat16", lambda device: fast)
+    generator, latents, images = draw(3)
+    operator, which = operators()["gaussian"], torch.arange(3)
+    problem = pose(operator, operator(images.flip(0)), generator)
+    assert problem.coarse.dtype == (torch.bfloat16 if fast else torch.float32)
+    pairs = [
+        (problem.linearise(latents[0], coarse=True), problem.linearise(latents[0])),
+        *zip(problem.gradient(latents, which, coarse=True), problem.gradient(latents, which), strict=True),
+    ]
+    for coarse, exact in pairs:
+        assert coarse.dtype == torch.float32
+        error = float((coarse - exact).norm() / exact.norm())
+        assert (0 < error < 0.05) if fast else error == 0
+    double = generator.double()
+    assert pose(operator.double(), operator(double(latents.double())), double).coarse.dtype == torch.float64
+
+
 def test_chunks_do_not_change_the_result(double_problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     latents, which = rows_of(double_problem)
     whole = (*double_problem.gradient(latents, which), double_problem.linearise(latents[0]))
@@ -406,7 +425,7 @@ def test_same_seed_same_result_other_seed_other_starts(name: str) -> None:
     generator, _, images = draw(1)
     operator = operators()["gaussian"]
     solver = {
-        "latent-search": LatentSearch((), Round(Adam(steps=5), keep=2, attempts=1), LevenbergMarquardt(1)),
+        "latent-search": LatentSearch((), Round(Adam(steps=5), keep=1), LevenbergMarquardt(1)),
         "lbfgs": LBFGS(iterations=5, restarts=2),
         "levenberg-marquardt": LevenbergMarquardt(iterations=2),
     }.get(name, Adam(steps=5))

@@ -23,6 +23,11 @@ class Adam:
     solver ``adam`` lets the learning rate decay to a tenth along a cosine, which ends closer to the minimum.
 
     Cost: one forward and one backward pass a step and start.
+
+    Attributes:
+        decay: whether the learning rate falls along a cosine.
+        coarse: whether the steps are taken on images in bfloat16 where that is faster (`Problem`): good enough to find
+            a basin, not to reach its bottom. The energies that come back are exact.
     """
 
     steps: int = 1000

@@ -27,9 +27,10 @@ class LevenbergMarquardt:
         (H + d diag(H)) s = -(J^T r / gain + penalty z) ,   H = J^T J / gain + penalty I ,
 
     where the damping ``d`` (Marquardt 1963) is the best of three around the last one. It departs from the textbook in
-    three places: (1) the dampings are tried in one batch, since a Jacobian costs k forward passes and a trial one; (2)
+    four places: (1) the dampings are tried in one batch, since a Jacobian costs k forward passes and a trial one; (2)
     the penalty relaxes as the fit improves (`Problem.relaxed_penalty`), so that a noiseless in-range image is found
-    exactly and not up to the penalty's bias; (3) H is kept while its steps still pay, the gradient always being exact.
+    exactly and not up to the penalty's bias; (3) H is kept while its steps still pay; (4) J is multiplied in bfloat16
+    where that is faster. Residual and gradient are always exact, so (3) and (4) cost iterations but no accuracy.
 
     Cost: k forward passes for an iteration's Jacobian; 4 forward passes, one backward pass and the solution of three
     k x k systems for each of its steps.
@@ -64,7 +65,7 @@ class LevenbergMarquardt:
         energy, damping = problem.energy(latent, image), 1.0
         energies = [float(energy)]
         for _ in range(self.iterations):
-            curvature = _curvature(problem, latent)
+            curvature = _curvature(problem, latent)  # (4)
             for use in range(1 + REUSES):  # (3)
                 penalty = problem.relaxed_penalty(float(energy))  # (2)
                 before = problem.objective(energy, latent, penalty)
