@@ -289,8 +289,11 @@ _SIGNS_OF_BYTE = 1 - 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], 
 
 def _draw_signs(seed: int, block: int, part: npt.NDArray[np.float32]) -> None:
     words = philox(seed, Stream.SIGNS, block).bit_generator.random_raw(math.ceil(part.size / 64))
-    signs = _SIGNS_OF_BYTE[words.astype("<u8", copy=False).view(np.uint8)]
-    part[...] = signs.ravel()[: part.size].reshape(part.shape)
+    octets = words.astype("<u8", copy=False).view(np.uint8)
+    whole, flat = part.size // 8, part.reshape(-1)
+    # Clipping changes no index here, but lets take write in place.
+    np.take(_SIGNS_OF_BYTE, octets[:whole], axis=0, out=flat[: 8 * whole].reshape(-1, 8), mode="clip")
+    flat[8 * whole :] = _SIGNS_OF_BYTE[octets[whole : whole + 1]].ravel()[: part.size % 8]
 
 
 def _draw_student(degrees_of_freedom: float, seed: int, block: int, part: npt.NDArray[np.float32]) -> None:
