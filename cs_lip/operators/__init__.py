@@ -9,18 +9,27 @@ torch.Size([2, 3, 64, 64])
 """
 
 from cs_lip.operators.dottest import dot_test
+from cs_lip.operators.ensembles import Gaussian, LogNormal, Rademacher, StudentT
 from cs_lip.operators.fourier import SubsampledFourier
-from cs_lip.operators.gaussian import Gaussian
 from cs_lip.operators.imaging import Identity, Mask
 from cs_lip.operators.linear import LinearOperator, vstack
 from cs_lip.operators.recipe import operator_from_recipe
+from cs_lip.operators.sparse import SparseRandom
+from cs_lip.operators.transforms import PartialCirculant, SubsampledDCT, SubsampledHadamard
 
 __all__ = [
     "Gaussian",
     "Identity",
     "LinearOperator",
+    "LogNormal",
     "Mask",
+    "PartialCirculant",
+    "Rademacher",
+    "SparseRandom",
+    "StudentT",
+    "SubsampledDCT",
     "SubsampledFourier",
+    "SubsampledHadamard",
     "dot_test",
     "operator_from_recipe",
     "vstack",

@@ -49,5 +49,44 @@ def checked_seed(seed: int) -> int:
     return int(seed)
 
 
+def checked_normalisation(normalisation: str) -> str:
+    """``normalisation``, which is ``"1/m"`` or ``"1"``.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    if normalisation not in ("1/m", "1"):
+        raise ValueError(f"the normalisation must be '1/m' or '1', got {normalisation!r}; try '1/m'")
+    return normalisation
+
+
+def checked_number(
+    value: float, what: str, lowest: float, highest: float, *, open_below: bool = False, attempt: float
+) -> float:
+    """``value`` as a float in [lowest, highest], or in (lowest, highest] where ``open_below``.
+
+    Raises:
+        ValueError: it is anything else; the message calls it ``what`` and says to try ``attempt``.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not lowest <= value <= highest or (open_below and value == lowest):
+        least = "more than" if open_below else "at least"
+        raise ValueError(
+            f"{what} must be a number of {least} {lowest:g} and at most {highest:g}, got {value!r}; try {attempt:g}"
+        )
+    return float(value)
+
+
+def checked_count(value: int, what: str, highest: int, *, attempt: int) -> int:
+    """``value`` as an int in [1, highest].
+
+    Raises:
+        ValueError: it is anything else; the message calls it ``what`` and says to try ``attempt``.
+    """
+    if not _is_integer(value) or not 1 <= value <= highest:
+        raise ValueError(f"{what} must be an integer from 1 to {highest}, got {value!r}; try {attempt}")
+    return int(value)
+
+
 def _is_integer(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)

@@ -1,35 +1,36 @@
-"""Subsampled two-dimensional Fourier measurements, as in magnetic resonance imaging."""
+"""Subsampled Fourier measurements, as in magnetic resonance imaging."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cs_lip.operators.arguments import checked_m, checked_seed, checked_shape
+from cs_lip.operators.arguments import checked_count, checked_m, checked_number, checked_seed, checked_shape
+from cs_lip.operators.encoding import decode_array, encode_array
+from cs_lip.operators.frequencies import Indices, line_samples, random_samples, spoke_samples
+from cs_lip.operators.imaging import Mask
 from cs_lip.operators.linear import RECIPE_FORMAT, LinearOperator
-
-# The density (1 - r)^4 of the centre pattern: Lustig, Donoho & Pauly 2007 found powers from 1 to 6 useful.
-CENTRE_POWER = 4
-# Keeps the weight of the farthest corner, where r = 1, above zero.
-SMALLEST_WEIGHT = 1e-6
+from cs_lip.operators.spectra import check_precision, half_spectrum, is_own_twin, sum_of_waves
 
 
 class SubsampledFourier(LinearOperator):
-    """y = S F x: k = m / 2 complex samples of the orthonormal 2-D spectrum of each channel.
+    """y = S F x: k = m / 2 complex samples of the orthonormal spectrum, 2-D of each channel or 1-D of a vector.
 
-    ``A(x)`` maps real ``(*batch, *in_shape)`` to complex ``(*batch, k)``; the adjoint x = Re(F^H S^T y) is real.
+    ``A(x)`` maps real ``(*batch, *in_shape)`` to complex ``(*batch, k)``, in row-major order of the frequencies; the
+    adjoint x = Re(F^H S^T y) is real. Both take O(n log n) for an image, and memory for half a spectrum.
 
     A complex sample counts as two real measurements, so m is even. The spectrum of a real image is conjugate symmetric,
-    F(-u, -v) = conj(F(u, v)), so a sample's twin would tell nothing new: samples are drawn without replacement from
-    one half of the plane, and no twin is ever measured. A frequency that is its own twin (zero frequency is one) has no
-    imaginary part and still counts as two, so m never understates what was measured. The rows of the real matrix are
-    orthogonal, of norm 1/sqrt(2) (at own twins 1, and 0 for the imaginary part), so E|A x|^2 is not |x|^2 here.
+    F(-u, -v) = conj(F(u, v)), so a sample's twin would tell nothing new: every pattern drawn here takes one of two
+    twins, and no twin is ever measured. A frequency that is its own twin (zero frequency is one) has no imaginary part
+    and still counts as two, so m never understates what was measured. The rows of the real matrix are then orthogonal,
+    of norm 1/sqrt(2) (at own twins 1, and 0 for the imaginary part), so E|A x|^2 is not |x|^2 here.
 
-    Patterns, both drawn by exponential keys (Efraimidis & Spirakis 2006):
+    Patterns: `SubsampledFourier.lines` and `SubsampledFourier.radial` draw those of MRI scanners,
+    `SubsampledFourier.from_mask` takes any, and the constructor draws m / 2 samples out of all channels, by exponential
+    keys (Efraimidis & Spirakis 2006):
 
     - ``"uniform"``: every frequency of the half plane of every channel is equally likely.
     - ``"centre"``: variable density (Lustig, Donoho & Pauly 2007), with weight (1 - r)^4 where r in [0, 1] is the
@@ -37,7 +38,7 @@ class SubsampledFourier(LinearOperator):
       measured when k is at least the number of channels.
 
     Args:
-        in_shape: (channels, height, width) or (height, width).
+        in_shape: (channels, height, width), (height, width), or (length,) for the 1-D transform.
         m: number of real measurements, even, 2 <= m <= n = prod(in_shape).
         seed: integer in [0, 2^63 - 1].
         pattern: ``"uniform"`` or ``"centre"``.
@@ -47,27 +48,112 @@ class SubsampledFourier(LinearOperator):
     """
 
     indices: Tensor
+    positions: Tensor
+    factors: Tensor
 
     def __init__(self, in_shape: Sequence[int], m: int, *, seed: int, pattern: str = "uniform") -> None:
-        in_shape = checked_shape(in_shape)
-        n = math.prod(in_shape)
-        if len(in_shape) not in (2, 3) or n < 2:
-            raise ValueError(
-                f"SubsampledFourier needs (channels, height, width) or (height, width) of two pixels or more, "
-                f"got {in_shape}; try (3, 64, 64)"
-            )
-        m = checked_m(m, 2, n)
+        channels, height, width = _planes(in_shape)
+        m = checked_m(m, 2, channels * height * width)
         if m % 2:
-            nearest = f"{m - 1} or {m + 1}" if m < n else f"{m - 1}"
+            nearest = f"{m - 1} or {m + 1}" if m < channels * height * width else f"{m - 1}"
             raise ValueError(f"m must be even, as a complex sample counts as two real ones, got {m}; try {nearest}")
         if pattern not in ("uniform", "centre"):
             raise ValueError(f"the pattern must be 'uniform' or 'centre', got {pattern!r}; try 'uniform'")
-        super().__init__(in_shape, (m // 2,), out_is_complex=True)
-        self.seed = checked_seed(seed)
-        self.pattern = pattern
-        channels = in_shape[0] if len(in_shape) == 3 else 1
-        indices = _draw_indices(channels, in_shape[-2], in_shape[-1], m // 2, self.seed, pattern)
-        self.register_buffer("indices", torch.from_numpy(indices), persistent=False)
+        seed = checked_seed(seed)
+        indices = random_samples(channels, height, width, m // 2, seed, pattern)
+        self._sample(in_shape, indices, "fourier", m=m, seed=seed, pattern=pattern)
+
+    @classmethod
+    def lines(
+        cls, in_shape: Sequence[int], *, acceleration: float, centre_fraction: float, seed: int
+    ) -> "SubsampledFourier":
+        """Cartesian lines of MRI: all vertical frequencies at some horizontal ones, alike for every channel.
+
+        A line and its mirror image tell the same of a real image, so of the width//2 + 1 lines that differ, a share
+        1 / ``acceleration`` is measured: ``centre_fraction`` of them nearest to zero frequency, the others uniformly at
+        random (as in fastMRI; Zbontar et al. 2018, section 4.2). m is then n / acceleration, up to the rounding
+        to whole lines.
+
+        Args:
+            in_shape: (channels, height, width) or (height, width).
+            acceleration: a number from 1 to the width.
+            centre_fraction: a number from 0 to 1 / acceleration.
+            seed: integer in [0, 2^63 - 1].
+
+        Raises:
+            ValueError: an argument is out of its range, or the centre alone takes more lines than are measured.
+        """
+        _, height, width = _planes(in_shape, least=2)
+        acceleration = checked_number(acceleration, "acceleration", 1, width, attempt=min(4, width))
+        centre_fraction = checked_number(centre_fraction, "centre_fraction", 0, 1, attempt=0.08)
+        seed = checked_seed(seed)
+        plane = line_samples(height, width, acceleration, centre_fraction, seed)
+        arguments = {"acceleration": acceleration, "centre_fraction": centre_fraction, "seed": seed}
+        return cls._of_planes(in_shape, plane, "fourier-lines", **arguments)
+
+    @classmethod
+    def radial(cls, in_shape: Sequence[int], *, spokes: int) -> "SubsampledFourier":
+        """Radial lines of MRI: the frequencies of the grid nearest to spokes, alike for every channel.
+
+        The spokes run through zero frequency from border to border at the angles pi i / spokes to the horizontal axis
+        (Candes, Romberg & Tao 2006, Fig. 1); what several meet is measured once.
+
+        Args:
+            in_shape: (channels, height, width) or (height, width).
+            spokes: their number, from 1 to height + width.
+
+        Raises:
+            ValueError: an argument is out of its range.
+        """
+        _, height, width = _planes(in_shape, least=2)
+        spokes = checked_count(spokes, "spokes", height + width, attempt=min(22, height + width))
+        return cls._of_planes(in_shape, spoke_samples(height, width, spokes), "fourier-radial", spokes=spokes)
+
+    @classmethod
+    def from_mask(cls, mask: Tensor, in_shape: Sequence[int] | None = None) -> "SubsampledFourier":
+        """Exactly the frequencies where a mask is true, such as a scanner's, one complex sample for each.
+
+        Such masks often hold both of two twins. A scanner measures both, each with noise of its own, so both are in y
+        and count: m is twice the number of true values, up to 2n, and rows of twins are not orthogonal. The full mask
+        keeps the energy, |A x| = |x|.
+
+        Args:
+            mask: booleans (tensor or array) of shape ``in_shape`` or (height, width), then alike for every channel,
+                zero frequency first; ``torch.fft.ifftshift(mask, (-2, -1))`` makes it so of a centred one.
+            in_shape: as for the constructor; the mask's own shape when left out.
+
+        Raises:
+            ValueError: the mask is not boolean, is empty, or does not broadcast to ``in_shape``.
+        """
+        frequencies = Mask(mask, in_shape)
+        operator = cls.__new__(cls)
+        operator._sample(frequencies.in_shape, frequencies.indices.numpy(), "fourier-mask")
+        return operator
+
+    @classmethod
+    def _of_planes(cls, in_shape: Sequence[int], plane: Indices, kind: str, **arguments: Any) -> "SubsampledFourier":
+        channels, height, width = _planes(in_shape)
+        indices = (np.arange(channels)[:, None] * height * width + plane).ravel()
+        operator = cls.__new__(cls)
+        operator._sample(in_shape, indices, kind, **arguments)
+        return operator
+
+    def _sample(self, in_shape: Sequence[int], indices: Indices, kind: str, **arguments: Any) -> None:
+        _, height, width = _planes(in_shape)
+        super().__init__(checked_shape(in_shape), (len(indices),), out_is_complex=True)
+        self._kind = kind
+        self._arguments = arguments
+        flat = torch.from_numpy(indices)
+        # Only the columns 0..width//2 of a plane are computed; a sample beyond them is the conjugate of its twin.
+        row, u, v = flat // (height * width), flat // width % height, flat % width
+        beyond = v > width // 2
+        column = torch.where(beyond, width - v, v)
+        line = row * height + torch.where(beyond, -u % height, u)
+        weight = 1 + is_own_twin(column, width).to(torch.int8)
+        self.register_buffer("indices", flat, persistent=False)
+        self.register_buffer("positions", line * (width // 2 + 1) + column, persistent=False)
+        factors = torch.stack([weight, torch.where(beyond, -weight, weight)], dim=1)
+        self.register_buffer("factors", factors, persistent=False)
 
     @property
     def mask(self) -> Tensor:
@@ -77,46 +163,52 @@ class SubsampledFourier(LinearOperator):
         return mask.reshape(self.in_shape)
 
     def recipe(self) -> dict[str, Any]:
-        """``{"format", "kind", "in_shape", "m", "seed", "pattern"}``; see `operator_from_recipe`."""
-        return {
-            "format": RECIPE_FORMAT,
-            "kind": "fourier",
-            "in_shape": list(self.in_shape),
-            "m": self.m,
-            "seed": self.seed,
-            "pattern": self.pattern,
-        }
+        """``{"format", "kind"}`` and the arguments; see `operator_from_recipe`.
+
+        The kind is ``"fourier"``, ``"fourier-lines"``, ``"fourier-radial"`` or ``"fourier-mask"``, the mask of shape
+        ``in_shape``.
+        """
+        head = {"format": RECIPE_FORMAT, "kind": self._kind}
+        if self._kind == "fourier-mask":
+            return {**head, "mask": encode_array(self.mask.cpu().numpy())}
+        return {**head, "in_shape": list(self.in_shape), **self._arguments}
 
     def extra_repr(self) -> str:
-        return f"{self.in_shape}, m={self.m}, seed={self.seed}, pattern={self.pattern!r}"
+        described = {"m": self.m, "kind": self._kind, **self._arguments}
+        return ", ".join([str(self.in_shape), *(f"{key}={value!r}" for key, value in described.items())])
 
     def _apply_forward(self, x: Tensor) -> Tensor:
-        if x.dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"SubsampledFourier computes in float32 or float64, got {x.dtype}; try x.float()")
-        spectrum: Tensor = torch.fft.fft2(x, norm="ortho")
-        return spectrum.flatten(-len(self.in_shape))[..., self.indices]
+        check_precision(x)
+        spectrum = half_spectrum(x) if len(self.in_shape) == 1 else torch.fft.rfft2(x, norm="ortho")
+        samples = spectrum.flatten(-len(self.in_shape)).index_select(-1, self.positions)
+        return torch.view_as_complex(torch.view_as_real(samples) * self.factors.sign())
 
     def _apply_adjoint(self, y: Tensor) -> Tensor:
-        spectrum = y.new_zeros((*y.shape[:-1], math.prod(self.in_shape)))
-        spectrum[..., self.indices] = y
-        x: Tensor = torch.fft.ifft2(spectrum.reshape(*y.shape[:-1], *self.in_shape), norm="ortho")
-        # The copy drops the imaginary half, which a view would keep in memory.
-        return x.real.clone()
+        parts = torch.view_as_real(y.resolve_conj())
+        samples = torch.view_as_complex(parts * self.factors)
+        *planes, width = self.in_shape
+        spectrum = y.new_zeros((*y.shape[:-1], math.prod(planes) * (width // 2 + 1)))
+        spectrum.index_add_(-1, self.positions, samples, alpha=0.5)
+        spectrum = spectrum.reshape(*y.shape[:-1], *planes, width // 2 + 1)
+        return sum_of_waves(torch.fft.ifft(spectrum, dim=-2, norm="ortho") if planes else spectrum, width)
 
 
-def _draw_indices(channels: int, height: int, width: int, k: int, seed: int, pattern: str) -> npt.NDArray[np.int64]:
-    """k sorted flat indices into (channels, height, width), with no two conjugate twins of one channel among them."""
-    u, v = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-    twin = (-u % height) * width + (-v % width)
-    half = np.flatnonzero(np.arange(height * width) <= twin.ravel())
-    candidates = (np.arange(channels)[:, None] * height * width + half).ravel()
-    # Drawing with weights w and without replacement is taking the smallest of the waiting times Exp(1) / w.
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed, 0], dtype=np.uint64)))
-    keys = generator.standard_exponential(candidates.size)
-    if pattern == "centre":
-        radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :]).ravel()
-        weight = np.maximum(1 - radius / (radius.max() or 1), 0) ** CENTRE_POWER
-        keys /= np.maximum(np.tile(weight[half], channels), SMALLEST_WEIGHT)
-        if k >= channels:
-            keys[candidates % (height * width) == 0] = 0
-    return np.sort(candidates[np.argsort(keys, kind="stable")[:k]])
+def fourier_from_recipe(mask: object) -> SubsampledFourier:
+    """The `SubsampledFourier.from_mask` of a recipe, of an encoded array of booleans.
+
+    Raises:
+        ValueError: it is no encoded array of booleans, or holds no frequency.
+    """
+    return SubsampledFourier.from_mask(torch.from_numpy(decode_array(mask, "mask", dtypes=("bool",))))
+
+
+def _planes(in_shape: Sequence[int], *, least: int = 1) -> tuple[int, int, int]:
+    """(channels, height, width); a vector is a plane of height 1. ``least`` is the smallest number of axes."""
+    shape = checked_shape(in_shape)
+    if not least <= len(shape) <= 3 or math.prod(shape) < 2:
+        shapes = "(channels, height, width), (height, width)" + (" or (length,)" if least == 1 else "")
+        raise ValueError(
+            f"these Fourier measurements need an in_shape {shapes} of two pixels or more, got {shape}; try (3, 64, 64)"
+        )
+    channels, height, width = (1,) * (3 - len(shape)) + shape
+    return channels, height, width

@@ -2,14 +2,29 @@
 
 from collections.abc import Callable, Mapping
 
-from cs_lip.operators.fourier import SubsampledFourier
-from cs_lip.operators.gaussian import Gaussian
+from cs_lip.operators.ensembles import Gaussian, LogNormal, Rademacher, StudentT
+from cs_lip.operators.fourier import SubsampledFourier, fourier_from_recipe
 from cs_lip.operators.imaging import Identity, mask_from_recipe
 from cs_lip.operators.linear import RECIPE_FORMAT, LinearOperator
+from cs_lip.operators.sparse import SparseRandom
+from cs_lip.operators.transforms import PartialCirculant, SubsampledDCT, SubsampledHadamard
+
+_ENSEMBLE = frozenset({"in_shape", "m", "seed", "normalisation"})
+_TRANSFORM = _ENSEMBLE | {"per_channel"}
 
 _KINDS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = {
-    "gaussian": (Gaussian, frozenset({"in_shape", "m", "seed", "normalisation"})),
+    "gaussian": (Gaussian, _ENSEMBLE),
+    "rademacher": (Rademacher, _ENSEMBLE),
+    "student-t": (StudentT, _ENSEMBLE | {"degrees_of_freedom"}),
+    "log-normal": (LogNormal, _ENSEMBLE | {"sigma"}),
+    "sparse-random": (SparseRandom, _ENSEMBLE | {"nonzeros_per_column"}),
     "fourier": (SubsampledFourier, frozenset({"in_shape", "m", "seed", "pattern"})),
+    "fourier-lines": (SubsampledFourier.lines, frozenset({"in_shape", "acceleration", "centre_fraction", "seed"})),
+    "fourier-radial": (SubsampledFourier.radial, frozenset({"in_shape", "spokes"})),
+    "fourier-mask": (fourier_from_recipe, frozenset({"mask"})),
+    "hadamard": (SubsampledHadamard, _TRANSFORM),
+    "dct": (SubsampledDCT, _TRANSFORM),
+    "circulant": (PartialCirculant, _TRANSFORM),
     "identity": (Identity, frozenset({"in_shape"})),
     "mask": (mask_from_recipe, frozenset({"mask"})),
 }
