@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 
 MAX_SEED = 2**63 - 1
 MAX_SIZE = 2**31
@@ -51,3 +51,53 @@ def checked_seed(seed: int) -> int:
 
 def _is_integer(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def checked_image_shape(in_shape: Sequence[int]) -> tuple[int, ...]:
+    """``in_shape`` as (channels, height, width) or (height, width).
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    in_shape = checked_shape(in_shape)
+    if len(in_shape) not in (2, 3):
+        raise ValueError(
+            f"in_shape must be (channels, height, width) or (height, width) here, got {in_shape}; try (3, 64, 64)"
+        )
+    return in_shape
+
+
+def checked_count(value: int, what: str, highest: int) -> int:
+    """``value`` as an int in [1, highest]; ``what`` names it in the message.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    if not _is_integer(value) or not 1 <= value <= highest:
+        raise ValueError(f"the {what} must be an integer from 1 to {highest}, got {value!r}; try {min(2, highest)}")
+    return int(value)
+
+
+def checked_number(value: float, what: str, lowest: float, highest: float) -> float:
+    """``value`` as a float in [lowest, highest]; ``what`` names it in the message.
+
+    Raises:
+        ValueError: it is anything else, NaN included.
+    """
+    if not isinstance(value, Real | float) or isinstance(value, bool) or not lowest <= value <= highest:
+        raise ValueError(
+            f"the {what} must be a number from {lowest:g} to {highest:g}, got {value!r}; try {min(2.0, highest):g}"
+        )
+    return float(value)
+
+
+def checked_choice(value: str, what: str, choices: tuple[str, ...]) -> str:
+    """``value`` when it is one of ``choices``; ``what`` names it in the message.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        names = " or ".join(map(repr, choices))
+        raise ValueError(f"the {what} must be {names}, got {str(value)[:40]!r}; try {choices[0]!r}")
+    return value

@@ -1,17 +1,40 @@
 """From a recipe back to the operator it describes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from cs_lip.operators.block_diagonal import BlockDiagonal
+from cs_lip.operators.blur import blur_from_recipe
+from cs_lip.operators.downsample import Downsample
 from cs_lip.operators.fourier import SubsampledFourier
 from cs_lip.operators.gaussian import Gaussian
 from cs_lip.operators.imaging import Identity, mask_from_recipe
 from cs_lip.operators.linear import RECIPE_FORMAT, LinearOperator
+from cs_lip.operators.matrix import matrix_from_recipe
+from cs_lip.operators.multi_coil import multi_coil_from_recipe
+from cs_lip.operators.single_pixel import SinglePixel
+
+
+def _block_diagonal(in_shape: Sequence[int], block: Mapping[str, object]) -> BlockDiagonal:
+    # Refused before it is built, as a file could nest blocks without end.
+    if isinstance(block, Mapping) and block.get("kind") == "block_diagonal":
+        raise ValueError("the block of a block_diagonal recipe must be of another kind; try gaussian")
+    return BlockDiagonal(in_shape, operator_from_recipe(block))
+
 
 _KINDS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = {
     "gaussian": (Gaussian, frozenset({"in_shape", "m", "seed", "normalisation"})),
     "fourier": (SubsampledFourier, frozenset({"in_shape", "m", "seed", "pattern"})),
     "identity": (Identity, frozenset({"in_shape"})),
     "mask": (mask_from_recipe, frozenset({"mask"})),
+    "downsample": (Downsample, frozenset({"in_shape", "factor", "kernel"})),
+    "blur": (blur_from_recipe, frozenset({"in_shape", "kernel", "border"})),
+    "block_diagonal": (_block_diagonal, frozenset({"in_shape", "block"})),
+    "single_pixel": (SinglePixel, frozenset({"in_shape", "m", "patterns", "order"})),
+    "multi_coil_fourier": (
+        multi_coil_from_recipe,
+        frozenset({"in_shape", "in_is_complex", "coil_maps", "mask"}),
+    ),
+    "matrix": (matrix_from_recipe, frozenset({"in_shape", "in_is_complex", "matrix"})),
 }
 
 
