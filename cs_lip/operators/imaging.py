@@ -88,7 +88,7 @@ class Mask(LinearOperator):
         return x.flatten(-len(self.in_shape)).index_select(-1, self.indices)
 
     def _apply_adjoint(self, y: Tensor) -> Tensor:
-        x = y.new_zeros((*y.shape[:-1], self.n)).index_copy_(-1, self.indices, y)
+        x = y.new_zeros((*y.shape[:-1], self.n)).scatter_(-1, self.indices.expand_as(y), y)
         return x.reshape(*y.shape[:-1], *self.in_shape)
 
 

@@ -87,21 +87,18 @@ class MultiCoilFourier(LinearOperator):
         }
 
     def _apply_forward(self, x: Tensor) -> Tensor:
-        if self.in_is_complex:
-            seen = x.unsqueeze(-3) * torch.view_as_complex(self.maps)
-        else:
-            seen = torch.view_as_complex(x[..., None, :, :, None] * self.maps)
-        spectrum: Tensor = torch.fft.fft2(seen, norm="ortho")
+        spectrum: Tensor = torch.fft.fft2(x.unsqueeze(-3) * torch.view_as_complex(self.maps), norm="ortho")
         return spectrum.flatten(-2).index_select(-1, self.indices)
 
     def _apply_adjoint(self, y: Tensor) -> Tensor:
+        # The adjoint's conjugate, sum_c s_c F S^T conj(y_c), conjugates the few samples in place of all the maps.
         plane = self.in_shape[-2:]
-        spectrum = y.new_zeros((*y.shape[:-1], math.prod(plane))).index_copy_(-1, self.indices, y)
-        seen: Tensor = torch.fft.ifft2(spectrum.reshape(*y.shape[:-1], *plane), norm="ortho")
-        if self.in_is_complex:
-            return (seen * torch.view_as_complex(self.maps).conj()).sum(-3)
-        # Re(conj(s) z) is the inner product of the pairs of real numbers.
-        return (torch.view_as_real(seen) * self.maps).sum((-4, -1))
+        spectrum = y.new_zeros((*y.shape[:-1], math.prod(plane)))
+        spectrum.scatter_(-1, self.indices.expand_as(y), y.conj().resolve_conj())
+        seen: Tensor = torch.fft.fft2(spectrum.reshape(*y.shape[:-1], *plane), norm="ortho")
+        x = seen.mul_(torch.view_as_complex(self.maps)).sum(-3)
+        # Copies drop the imaginary half and the lazy conjugation, which views would keep.
+        return x.conj().resolve_conj() if self.in_is_complex else x.real.clone()
 
 
 def multi_coil_from_recipe(

@@ -88,7 +88,7 @@ class SinglePixel(LinearOperator):
     def _apply_adjoint(self, y: Tensor) -> Tensor:
         size = self._height * self._width
         flat = y.new_zeros((*y.shape[:-1], *self.in_shape[:-2], size)).flatten(y.dim() - 1)
-        flat.index_copy_(-1, self.indices, y / math.sqrt(size))
+        flat.scatter_(-1, self.indices.expand_as(y), y / math.sqrt(size))
         spectrum = flat.reshape(*y.shape[:-1], *self.in_shape[:-2], size)
         if self.patterns == "0/1":
             spectrum = spectrum / 2
