@@ -33,8 +33,7 @@ class Blur(LinearOperator):
       ``"symmetric"``. PyTorch's ``"reflect"`` is another one, (d c b | a b c d | c b a).
 
     Both go through the real FFT, of the image or of the image with its border: time O(n log n) whatever the size of
-    the kernel, faster than a direct convolution even for 3 x 3, and 16 n bytes of memory for one plane's transfer
-    function.
+    the kernel, which beats a direct convolution even for 3 x 3, and 8 bytes for each pixel of one plane.
 
     Args:
         in_shape: (channels, height, width) or (height, width).

@@ -41,7 +41,7 @@ def fast_hadamard(x: Tensor) -> Tensor:
 def sequency_order(n: int) -> npt.NDArray[np.int64]:
     """The row of `scipy.linalg.hadamard` (n) that changes sign s times, for s = 0, ..., n - 1; n is a power of two.
 
-    It is the bit reversal of the Gray code of s (Walsh order; Fino & Algazi 1976, section III).
+    It is the bit reversal of the Gray code of s (Walsh order; Fino & Algazi 1976).
     """
     gray = np.arange(n) ^ (np.arange(n) >> 1)
     reversed_bits = np.zeros(n, dtype=np.int64)

@@ -17,7 +17,7 @@ MAX_COILS = 4096
 
 
 class MultiCoilFourier(LinearOperator):
-    """y_c = S F (s_c x): the masked orthonormal 2-D spectrum of the image times each coil's map (Pruessmann 1999).
+    """y_c = S F (s_c x): the masked orthonormal 2-D spectrum of the image times each coil's map, as in SENSE.
 
     ``A(x)`` maps ``(*batch, *in_shape)`` to complex ``(*batch, coils, k)``, and (channels, height, width) images to
     ``(*batch, channels, coils, k)``; the k samples of the mask are in row-major order. With maps whose squares sum to 1
@@ -30,7 +30,7 @@ class MultiCoilFourier(LinearOperator):
     in truth; with ``in_is_complex=True`` the image is a complex tensor and the adjoint keeps its imaginary part.
 
     Maps are held in the precision they come in (``A.to(dtype)`` changes it): 8 bytes per coil and pixel for complex64.
-    Time O(coils n log n).
+    Time O(coils n log n). Source: Pruessmann et al. 1999, "SENSE: Sensitivity encoding for fast MRI".
 
     Args:
         coil_maps: complex and finite, of shape (coils, height, width).
@@ -40,7 +40,7 @@ class MultiCoilFourier(LinearOperator):
         in_is_complex: whether images are complex.
 
     Raises:
-        ValueError: an argument does not fit; source of the method: "SENSE: Sensitivity encoding for fast MRI".
+        ValueError: an argument does not fit.
     """
 
     maps: Tensor
