@@ -9,25 +9,37 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import scipy.fft
+import scipy.sparse
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from cs_lip.operators import (
+    BlockDiagonal,
+    Blur,
+    Downsample,
     Gaussian,
     Identity,
     LinearOperator,
     LogNormal,
     Mask,
+    MatrixOperator,
+    MultiCoilFourier,
     PartialCirculant,
     Rademacher,
+    SinglePixel,
     SparseRandom,
     StudentT,
     SubsampledDCT,
     SubsampledFourier,
     SubsampledHadamard,
+    bernoulli_mask,
+    birdcage_maps,
+    box_mask,
     dot_test,
+    gaussian_kernel,
+    motion_kernel,
     operator_from_recipe,
     vstack,
 )
@@ -50,6 +62,20 @@ def fourier(seed: int = 1, m: int = 14, pattern: str = "uniform") -> SubsampledF
     return SubsampledFourier(SHAPE, m, seed=seed, pattern=pattern)
 
 
+def matrix(is_complex: bool = False, rows: int = 7) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    real, imag = rng.standard_normal((2, rows, 40)).astype(np.float32)
+    return real + 1j * imag if is_complex else real
+
+
+def sparse(is_complex: bool = False) -> scipy.sparse.csr_array:
+    return scipy.sparse.csr_array(matrix(is_complex) * (matrix() > 0.8))
+
+
+def coils(in_shape: tuple[int, ...] = (5, 4), in_is_complex: bool = False) -> MultiCoilFourier:
+    return MultiCoilFourier(birdcage_maps(3, (5, 4)), KEPT, in_shape, in_is_complex=in_is_complex)
+
+
 KINDS: dict[str, Callable[[], LinearOperator]] = {
     "gaussian": gaussian,
     "gaussian, variance 1": lambda: Gaussian(SHAPE, 7, seed=1, normalisation="1"),
@@ -63,6 +89,36 @@ KINDS: dict[str, Callable[[], LinearOperator]] = {
     "identity": lambda: Identity(SHAPE),
     "mask": lambda: Mask(KEPT, SHAPE),
     "mask of vectors": lambda: Mask(torch.tensor([False, True, True])),
+    # Imaging.
+    "box mask": lambda: Mask(box_mask((5, 4), (2, 3)), SHAPE),
+    "bernoulli mask": lambda: Mask(bernoulli_mask(SHAPE, keep=0.4, seed=2)),
+    "downsample, box": lambda: Downsample((2, 6, 9), 3, kernel="box"),
+    "downsample, bicubic": lambda: Downsample((3, 10, 6), 2),
+    "downsample, lanczos": lambda: Downsample((15, 5), 5, kernel="lanczos"),
+    "downsample by 1": lambda: Downsample(SHAPE, 1, kernel="bicubic"),
+    "blur, circular": lambda: Blur(SHAPE, gaussian_kernel(0.7, 3)),
+    "blur, reflect": lambda: Blur((2, 5, 6), motion_kernel(3.4, 30), border="reflect"),
+    "blur, even kernel, circular": lambda: Blur((7, 11), matrix()[:4, :6]),
+    "blur, even kernel, reflect": lambda: Blur((7, 11), matrix()[:4, :6], border="reflect"),
+    "blur, kernel of the image's size": lambda: Blur(SHAPE, matrix()[:5, :4], border="reflect"),
+    "blocks of a channel": lambda: BlockDiagonal((2, 6, 10), Gaussian((3, 5), 4, seed=1)),
+    "blocks of all channels": lambda: BlockDiagonal((2, 6, 10), Gaussian((2, 3, 5), 4, seed=1)),
+    "blocks, one plane": lambda: BlockDiagonal((6, 4), SubsampledFourier((2, 4), 6, seed=0)),
+    "single pixel": lambda: SinglePixel((2, 8, 4), 21),
+    "single pixel, odd sides": lambda: SinglePixel((2, 5, 7), 33, patterns="0/1"),
+    "single pixel, 0/1, natural": lambda: SinglePixel((4, 16), 64, patterns="0/1", order="natural"),
+    "single pixel, one": lambda: SinglePixel((1, 1), 1),
+    "multi-coil": coils,
+    "multi-coil, channels": lambda: coils(SHAPE),
+    "multi-coil, complex": lambda: coils((1, 5, 4), in_is_complex=True),
+    "matrix": lambda: MatrixOperator(matrix(), SHAPE),
+    "matrix of vectors": lambda: MatrixOperator(torch.from_numpy(matrix()).T),
+    "matrix, complex": lambda: MatrixOperator(matrix(True), SHAPE),
+    "matrix, complex images": lambda: MatrixOperator(matrix(True), SHAPE, in_is_complex=True),
+    "matrix, real for complex images": lambda: MatrixOperator(matrix(), in_is_complex=True),
+    "sparse matrix": lambda: MatrixOperator(sparse(), SHAPE),
+    "sparse matrix, complex": lambda: MatrixOperator(sparse(True), SHAPE),
+    "sparse matrix, complex images": lambda: MatrixOperator(sparse(True), SHAPE, in_is_complex=True),
 }
 
 KINDS |= {

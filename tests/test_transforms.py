@@ -287,11 +287,11 @@ def test_enough_spokes_cover_more() -> None:
         ),
         (
             lambda: SubsampledFourier.lines((9, 9), acceleration=0.5, centre_fraction=0, seed=0),
-            "acceleration must be a number of at least 1 and at most 9, got 0.5; try 4",
+            "acceleration must be a number from 1 to 9, got 0.5; try 4",
         ),
         (
             lambda: SubsampledFourier.lines((9, 9), acceleration=2, centre_fraction=-0.1, seed=0),
-            "centre_fraction must be a number of at least 0",
+            "centre_fraction must be a number from 0 to 1",
         ),
         (
             lambda: SubsampledFourier.lines((64, 64), acceleration=8, centre_fraction=0.5, seed=0),

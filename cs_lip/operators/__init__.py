@@ -8,29 +8,46 @@
 torch.Size([2, 3, 64, 64])
 """
 
+from cs_lip.operators.block_diagonal import BlockDiagonal
+from cs_lip.operators.blur import Blur, gaussian_kernel, motion_kernel
 from cs_lip.operators.dottest import dot_test
+from cs_lip.operators.downsample import Downsample
 from cs_lip.operators.ensembles import Gaussian, LogNormal, Rademacher, StudentT
 from cs_lip.operators.fourier import SubsampledFourier
-from cs_lip.operators.imaging import Identity, Mask
+from cs_lip.operators.imaging import Identity, Mask, bernoulli_mask, box_mask
 from cs_lip.operators.linear import LinearOperator, vstack
+from cs_lip.operators.matrix import MatrixOperator
+from cs_lip.operators.multi_coil import MultiCoilFourier, birdcage_maps
 from cs_lip.operators.recipe import operator_from_recipe
+from cs_lip.operators.single_pixel import SinglePixel
 from cs_lip.operators.sparse import SparseRandom
 from cs_lip.operators.transforms import PartialCirculant, SubsampledDCT, SubsampledHadamard
 
 __all__ = [
+    "BlockDiagonal",
+    "Blur",
+    "Downsample",
     "Gaussian",
     "Identity",
     "LinearOperator",
     "LogNormal",
     "Mask",
+    "MatrixOperator",
+    "MultiCoilFourier",
     "PartialCirculant",
     "Rademacher",
+    "SinglePixel",
     "SparseRandom",
     "StudentT",
     "SubsampledDCT",
     "SubsampledFourier",
     "SubsampledHadamard",
+    "bernoulli_mask",
+    "birdcage_maps",
+    "box_mask",
     "dot_test",
+    "gaussian_kernel",
+    "motion_kernel",
     "operator_from_recipe",
     "vstack",
 ]

@@ -70,10 +70,8 @@ def checked_number(
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not lowest <= value <= highest or (open_below and value == lowest):
-        least = "more than" if open_below else "at least"
-        raise ValueError(
-            f"{what} must be a number of {least} {lowest:g} and at most {highest:g}, got {value!r}; try {attempt:g}"
-        )
+        span = f"above {lowest:g} and up to {highest:g}" if open_below else f"from {lowest:g} to {highest:g}"
+        raise ValueError(f"{what} must be a number {span}, got {value!r}; try {attempt:g}")
     return float(value)
 
 
@@ -86,6 +84,32 @@ def checked_count(value: int, what: str, highest: int, *, attempt: int) -> int:
     if not _is_integer(value) or not 1 <= value <= highest:
         raise ValueError(f"{what} must be an integer from 1 to {highest}, got {value!r}; try {attempt}")
     return int(value)
+
+
+def checked_image_shape(in_shape: Sequence[int]) -> tuple[int, ...]:
+    """``in_shape`` as (channels, height, width) or (height, width).
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    in_shape = checked_shape(in_shape)
+    if len(in_shape) not in (2, 3):
+        raise ValueError(
+            f"in_shape must be (channels, height, width) or (height, width) here, got {in_shape}; try (3, 64, 64)"
+        )
+    return in_shape
+
+
+def checked_choice(value: str, what: str, choices: tuple[str, ...]) -> str:
+    """``value`` when it is one of ``choices``; ``what`` names it in the message.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        names = " or ".join(map(repr, choices))
+        raise ValueError(f"the {what} must be {names}, got {str(value)[:40]!r}; try {choices[0]!r}")
+    return value
 
 
 def _is_integer(value: object) -> bool:

@@ -1,7 +1,9 @@
-"""The fast Walsh-Hadamard transform."""
+"""The fast Walsh-Hadamard transform, and the order of its patterns by sequency."""
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -16,7 +18,15 @@ def walsh_hadamard(x: Tensor) -> Tensor:
     H is the symmetric matrix of Sylvester's order (``scipy.linalg.hadamard(N)``), the Kronecker product of small ones.
     A pass for each of those is a matrix product, so log2(N) / 5 passes over the data do instead of log2(N) passes of
     butterflies (Fino & Algazi 1976 give the factorisation). Real ``(*batch, N)`` to the same shape, O(N log N).
+
+    Raises:
+        ValueError: the length is not a power of two.
     """
+    size = x.shape[-1]
+    if size < 1 or size & (size - 1):
+        raise ValueError(f"a Hadamard transform needs a length of a power of two, got {size}; try to pad with zeros")
+    if size == 1:
+        return x.clone()
     rows = x.reshape(-1, x.shape[-1])
     step = max(1, NUMBERS_AT_ONCE // x.shape[-1])
     if len(rows) <= step:
@@ -44,3 +54,16 @@ def _matrix(bits: int, like: Tensor) -> Tensor:
     for _ in range(bits):
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
     return matrix
+
+
+def sequency_order(n: int) -> npt.NDArray[np.int64]:
+    """The row of `scipy.linalg.hadamard` (n) that changes sign s times, for s = 0, ..., n - 1; n is a power of two.
+
+    It is the bit reversal of the Gray code of s (Walsh order; Fino & Algazi 1976).
+    """
+    gray = np.arange(n) ^ (np.arange(n) >> 1)
+    reversed_bits = np.zeros(n, dtype=np.int64)
+    for _ in range(n.bit_length() - 1):
+        reversed_bits = (reversed_bits << 1) | (gray & 1)
+        gray >>= 1
+    return reversed_bits

@@ -1,12 +1,14 @@
 """Measurements in the image itself: all pixels, or some of them (inpainting)."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from cs_lip.operators.arguments import checked_shape
+from cs_lip.operators.arguments import checked_count, checked_number, checked_seed, checked_shape
 from cs_lip.operators.encoding import decode_array, encode_array
 from cs_lip.operators.linear import RECIPE_FORMAT, LinearOperator
 
@@ -37,7 +39,10 @@ class Identity(LinearOperator):
 class Mask(LinearOperator):
     """y = the pixels of x where the mask is true, in row-major order: ``(*batch, *in_shape)`` to ``(*batch, m)``.
 
-    The adjoint puts them back and fills with zeros, so A A^H is the identity.
+    The adjoint puts them back and fills with zeros, so A A^H is the identity. Time O(m), and O(n) for the adjoint.
+
+    Masks come from `box_mask` and `bernoulli_mask`, from any comparison (a black and white picture of bytes, white
+    where a pixel is kept: ``Mask(picture > 127, in_shape)``), and ``~mask`` measures the other pixels.
 
     Args:
         mask: booleans (tensor or array) of shape ``in_shape``, or of a shape that broadcasts to it, such as
@@ -80,11 +85,10 @@ class Mask(LinearOperator):
         return {"format": RECIPE_FORMAT, "kind": "mask", "mask": encode_array(self.mask.cpu().numpy())}
 
     def _apply_forward(self, x: Tensor) -> Tensor:
-        return x.flatten(-len(self.in_shape))[..., self.indices]
+        return x.flatten(-len(self.in_shape)).index_select(-1, self.indices)
 
     def _apply_adjoint(self, y: Tensor) -> Tensor:
-        x = y.new_zeros((*y.shape[:-1], self.n))
-        x[..., self.indices] = y
+        x = y.new_zeros((*y.shape[:-1], self.n)).scatter_(-1, self.indices.expand_as(y), y)
         return x.reshape(*y.shape[:-1], *self.in_shape)
 
 
@@ -95,3 +99,49 @@ def mask_from_recipe(mask: object) -> Mask:
         ValueError: it is no encoded array of booleans, or keeps no pixel.
     """
     return Mask(torch.from_numpy(decode_array(mask, "mask", dtypes=("bool",))))
+
+
+def box_mask(shape: Sequence[int], size: int | Sequence[int]) -> Tensor:
+    """A mask that loses a box in the centre: booleans of ``shape``, false inside the box, to pass to `Mask`.
+
+    Where the rest of a side is odd, the box lies half a pixel towards its beginning.
+
+    Args:
+        shape: (..., height, width).
+        size: (height, width) of the box, or the side of a square one.
+
+    Raises:
+        ValueError: the shape has less than two axes, or the box is no box or does not fit into the image.
+    """
+    shape = checked_shape(shape)
+    sizes = [size, size] if not isinstance(size, Sequence) else list(size)
+    if len(shape) < 2 or len(sizes) != 2:
+        raise ValueError(
+            f"a box has a height and a width and lies in an image that has both, got size {str(size)[:40]} and shape "
+            f"{shape}; try size 32 and shape (64, 64)"
+        )
+    height = checked_count(sizes[0], "the height of the box", shape[-2], attempt=max(1, shape[-2] // 2))
+    width = checked_count(sizes[1], "the width of the box", shape[-1], attempt=max(1, shape[-1] // 2))
+    top, left = (shape[-2] - height) // 2, (shape[-1] - width) // 2
+    mask = torch.ones(shape, dtype=torch.bool, device="cpu")
+    mask[..., top : top + height, left : left + width] = False
+    return mask
+
+
+def bernoulli_mask(shape: Sequence[int], *, keep: float, seed: int) -> Tensor:
+    """A mask that keeps each pixel with probability ``keep``, independently: booleans of ``shape``, for `Mask`.
+
+    With one seed, the pixels kept at a smaller probability are among those kept at a larger one.
+
+    Args:
+        shape: (height, width) to lose all channels of a pixel together, (channels, height, width) to lose each alone.
+        keep: probability in [0, 1]; 1 keeps every pixel.
+        seed: integer in [0, 2^63 - 1].
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+    shape = checked_shape(shape)
+    keep = checked_number(keep, "the probability to keep a pixel", 0, 1, attempt=0.5)
+    generator = np.random.Generator(np.random.Philox(key=np.array([checked_seed(seed), 0], dtype=np.uint64)))
+    return torch.from_numpy(generator.random(math.prod(shape)) < keep).reshape(shape)

@@ -1,16 +1,30 @@
 """From a recipe back to the operator it describes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from cs_lip.operators.block_diagonal import BlockDiagonal
+from cs_lip.operators.blur import blur_from_recipe
+from cs_lip.operators.downsample import Downsample
 from cs_lip.operators.ensembles import Gaussian, LogNormal, Rademacher, StudentT
 from cs_lip.operators.fourier import SubsampledFourier, fourier_from_recipe
 from cs_lip.operators.imaging import Identity, mask_from_recipe
 from cs_lip.operators.linear import RECIPE_FORMAT, LinearOperator
+from cs_lip.operators.matrix import matrix_from_recipe
+from cs_lip.operators.multi_coil import multi_coil_from_recipe
+from cs_lip.operators.single_pixel import SinglePixel
 from cs_lip.operators.sparse import SparseRandom
 from cs_lip.operators.transforms import PartialCirculant, SubsampledDCT, SubsampledHadamard
 
 _ENSEMBLE = frozenset({"in_shape", "m", "seed", "normalisation"})
 _TRANSFORM = _ENSEMBLE | {"per_channel"}
+
+
+def _block_diagonal(in_shape: Sequence[int], block: Mapping[str, object]) -> BlockDiagonal:
+    # Refused before it is built, as a file could nest blocks without end.
+    if isinstance(block, Mapping) and block.get("kind") == "block-diagonal":
+        raise ValueError("the block of a block-diagonal recipe must be of another kind; try gaussian")
+    return BlockDiagonal(in_shape, operator_from_recipe(block))
+
 
 _KINDS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = {
     "gaussian": (Gaussian, _ENSEMBLE),
@@ -27,6 +41,15 @@ _KINDS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = {
     "circulant": (PartialCirculant, _TRANSFORM),
     "identity": (Identity, frozenset({"in_shape"})),
     "mask": (mask_from_recipe, frozenset({"mask"})),
+    "downsample": (Downsample, frozenset({"in_shape", "factor", "kernel"})),
+    "blur": (blur_from_recipe, frozenset({"in_shape", "kernel", "border"})),
+    "block-diagonal": (_block_diagonal, frozenset({"in_shape", "block"})),
+    "single-pixel": (SinglePixel, frozenset({"in_shape", "m", "patterns", "order"})),
+    "multi-coil-fourier": (
+        multi_coil_from_recipe,
+        frozenset({"in_shape", "in_is_complex", "coil_maps", "mask"}),
+    ),
+    "matrix": (matrix_from_recipe, frozenset({"in_shape", "in_is_complex", "matrix"})),
 }
 
 
