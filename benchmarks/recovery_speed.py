@@ -27,10 +27,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 import cs_lip
-from cs_lip.evaluation.files import atomic_path
 from cs_lip.evaluation.images import bundled_photographs
 from cs_lip.evaluation.metrics import mse, psnr
 from cs_lip.evaluation.provenance import versions
+from cs_lip.files import atomic_path
 from cs_lip.operators import Gaussian
 from cs_lip.priors import DEFAULT_GENERATOR, Generator, load_generator
 from cs_lip.recovery import DEFAULT_SOLVER, SOLVERS, Adam, LevenbergMarquardt, Recovery, recover
