@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 
 MAX_SEED = 2**63 - 1
 MAX_SIZE = 2**31
@@ -47,6 +47,28 @@ def checked_seed(seed: int) -> int:
     if not _is_integer(seed) or not 0 <= seed <= MAX_SEED:
         raise ValueError(f"the seed must be an integer from 0 to 2^63 - 1, got {seed!r}; try 0")
     return int(seed)
+
+
+def checked_count(name: str, value: int, lowest: int, highest: int) -> int:
+    """``value`` as an int in [lowest, highest]; ``name`` is what the message calls it.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    if not _is_integer(value) or not lowest <= value <= highest:
+        raise ValueError(f"{name} must be an integer from {lowest} to {highest}, got {value!r}; try {lowest}")
+    return int(value)
+
+
+def checked_tolerance(tolerance: float) -> float:
+    """``tolerance`` as a float above 0 and below 1.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    if not isinstance(tolerance, Real) or not 0 < tolerance < 1:
+        raise ValueError(f"the tolerance must be a number between 0 and 1, got {tolerance!r}; try 1e-4")
+    return float(tolerance)
 
 
 def _is_integer(value: object) -> bool:

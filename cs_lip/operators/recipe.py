@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from cs_lip.operators.algebra import MAX_DEPTH, vstack
 from cs_lip.operators.fourier import SubsampledFourier
 from cs_lip.operators.gaussian import Gaussian
 from cs_lip.operators.imaging import Identity, mask_from_recipe
@@ -15,16 +16,63 @@ _KINDS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = {
 }
 
 
+# Expressions: which fields hold the recipe of an operator, or a list of them.
+_EXPRESSIONS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = {
+    "adjoint": (lambda operator: operator.H, frozenset({"operator"})),
+    "composition": (lambda outer, inner: outer @ inner, frozenset({"outer", "inner"})),
+    "sum": (lambda left, right: left + right, frozenset({"left", "right"})),
+    "scaled": (lambda scalar, operator: _checked_scalar(scalar) * operator, frozenset({"scalar", "operator"})),
+    "stack": (vstack, frozenset({"operators"})),
+}
+
+
 def operator_from_recipe(recipe: Mapping[str, object]) -> LinearOperator:
     """The operator that ``A.recipe()`` described: the same numbers bit for bit, on the CPU and in float32.
 
     A recipe is ``{"format": 1, "kind": "gaussian", "in_shape": [...], ...}`` with the
-    arguments of that kind, and nothing else. It may come out of a file that nobody checked.
+    arguments of that kind, and nothing else; an expression holds the recipes of its parts, and equal parts share their
+    numbers. It may come out of a file that nobody checked.
 
     Raises:
-        ValueError: it is no mapping, has an unknown kind or a newer format, lacks a key or has one too many, or holds a
-            value that the operator refuses.
+        ValueError: it is no mapping, has an unknown kind or a newer format, lacks a key or has one too many, holds a
+            value that the operator refuses, or nests more than 64 deep.
     """
+    return _Builder().build(recipe, depth=1)
+
+
+class _Builder:
+    """Builds the operators of one recipe, each of them once."""
+
+    def __init__(self) -> None:
+        self.built: list[tuple[dict[str, object], LinearOperator]] = []
+
+    def build(self, recipe: object, depth: int) -> LinearOperator:
+        build, kind, fields = _checked_fields(recipe, depth)
+        if kind in _EXPRESSIONS:
+            return build(**{name: self._part(name, value, depth) for name, value in fields.items()})
+        for known, operator in self.built:
+            if known == {"kind": kind, **fields}:
+                return operator
+        operator = build(**fields)
+        self.built.append(({"kind": kind, **fields}, operator))
+        return operator
+
+    def _part(self, name: str, value: object, depth: int) -> object:
+        if name == "scalar":
+            return value
+        if name != "operators":
+            return self.build(value, depth + 1)
+        if not isinstance(value, list):
+            raise ValueError(
+                f"a stack needs a list of recipes, got {type(value).__name__}; try vstack([A, B]).recipe()"
+            )
+        return [self.build(part, depth + 1) for part in value]
+
+
+def _checked_fields(recipe: object, depth: int) -> tuple[Callable[..., LinearOperator], str, dict[str, object]]:
+    """What builds the recipe, its kind and its arguments."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"a recipe may nest at most {MAX_DEPTH} operators deep, got more; try vstack of fewer parts")
     if not isinstance(recipe, Mapping):
         raise ValueError(f"an operator's recipe must be a mapping, got {type(recipe).__name__}; try A.recipe()")
     fields = dict(recipe)
@@ -35,15 +83,22 @@ def operator_from_recipe(recipe: Mapping[str, object]) -> LinearOperator:
             "try the version of cs-lip that wrote it, or a newer one"
         )
     kind = fields.pop("kind", None)
-    if not isinstance(kind, str) or kind not in _KINDS:
+    kinds = _KINDS | _EXPRESSIONS
+    if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(
-            f"unknown kind of operator {str(kind)[:40]!r}, expected one of {', '.join(_KINDS)}; try gaussian"
+            f"unknown kind of operator {str(kind)[:40]!r}, expected one of {', '.join(kinds)}; try gaussian"
         )
-    build, expected = _KINDS[kind]
+    build, expected = kinds[kind]
     if fields.keys() != expected:
         wrong = sorted(map(str, fields.keys() ^ expected))
         raise ValueError(
             f"a recipe of kind {kind} must have the keys {', '.join(sorted(expected))}, and {', '.join(wrong)[:80]} is "
             "missing or too many; try to write the recipe again"
         )
-    return build(**fields)
+    return build, kind, fields
+
+
+def _checked_scalar(scalar: object) -> float:
+    if isinstance(scalar, bool) or not isinstance(scalar, int | float):
+        raise ValueError(f"c * A needs a finite real number c, got {str(scalar)[:40]!r}; try 1.0")
+    return float(scalar)
