@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Integral
 
 MAX_SEED = 2**63 - 1
 MAX_SIZE = 2**31
@@ -66,7 +66,7 @@ def checked_tolerance(tolerance: float) -> float:
     Raises:
         ValueError: it is anything else.
     """
-    if not isinstance(tolerance, Real) or not 0 < tolerance < 1:
+    if not 0 < tolerance < 1:
         raise ValueError(f"the tolerance must be a number between 0 and 1, got {tolerance!r}; try 1e-4")
     return float(tolerance)
 
