@@ -77,6 +77,25 @@ class FoldedDCGAN(Generator):
         images: Tensor = self.rest(features)
         return (images + 1) / 2
 
+    def push(self, latent: Tensor, tangents: Tensor) -> Tensor:
+        """See `Generator.push`. Only the tangents' products are in their precision: which ReLUs are active is decided
+        in the latent's, since a few wrong ones would cost more accuracy than all the rounding (in bfloat16 6 % of the
+        Jacobian's norm instead of 0.3 %).
+        """
+        dtype = tangents.dtype
+        features: Tensor = self.first(latent[None]).reshape(-1, *self.grid)
+        pushed = nn.functional.linear(tangents, self.first.weight.to(dtype)).reshape(-1, *self.grid)
+        pushed = pushed.contiguous(memory_format=torch.channels_last)
+        for layer in self.rest:
+            if isinstance(layer, nn.ConvTranspose2d):
+                pushed = nn.functional.conv_transpose2d(pushed, layer.weight.to(dtype), stride=2, padding=1)
+            elif isinstance(layer, nn.ReLU):
+                pushed *= features > 0
+            features = layer(features)
+        slope = (1 - features.square()) / 2  # of (tanh + 1) / 2
+        images: Tensor = pushed * slope.to(dtype)
+        return images.contiguous()
+
     def fold(self) -> "FoldedDCGAN":
         """Itself: it is folded already."""
         return self

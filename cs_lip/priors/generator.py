@@ -1,10 +1,12 @@
 """The contract of a pretrained generator: latents in, images in [0, 1] out."""
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
+from torch.func import jvp, vmap
 
 
 class Generator(nn.Module, ABC):
@@ -57,6 +59,27 @@ class Generator(nn.Module, ABC):
             )
         images = self.draw(latents.reshape(-1, *self.latent_shape))
         return images.reshape(*batch, *self.image_shape)
+
+    def push(self, latent: Tensor, tangents: Tensor) -> Tensor:
+        """The derivative of the image at ``latent`` along every tangent, ``(rows, *image_shape)``.
+
+        Forward mode (`torch.func.jvp`): one pass for all tangents, the latent's own activations computed once.
+
+        Args:
+            latent: ``latent_shape``.
+            tangents: ``(rows, *latent_shape)``. Their dtype asks for products in that precision; a generator may use
+                the latent's instead. The result is in the tangents' dtype.
+        """
+
+        def derivative(tangent: Tensor) -> Tensor:
+            image_tangent: Tensor = jvp(self, (latent,), (tangent,))[1]
+            return image_tangent
+
+        with warnings.catch_warnings():
+            # The first forward-mode derivative in a process makes PyTorch load a module that warns about itself.
+            warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
+            images: Tensor = vmap(derivative)(tangents.to(latent.dtype))
+        return images.to(tangents.dtype)
 
     @abstractmethod
     def draw(self, latents: Tensor) -> Tensor:

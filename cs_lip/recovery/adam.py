@@ -29,6 +29,7 @@ class Adam:
     learning_rate: float = 0.1
     decay: bool = True
     restarts: int = 10
+    coarse: bool = False
 
     def solve(self, problem: Problem, latents: Tensor, which: Tensor, trace: Trace) -> Candidates:
         """Descend from every start; the rows come back in their order."""
@@ -39,7 +40,7 @@ class Adam:
             for step in range(self.steps):
                 if self.decay:
                     optimiser.param_groups[0]["lr"] = self.learning_rate * cosine(step / self.steps)
-                energy, latents.grad = problem.gradient(latents, which)
+                energy, latents.grad = problem.gradient(latents, which, coarse=self.coarse)
                 trace.log("adam", energy, which)
                 if step == int(0.9 * self.steps):
                     reference = problem.objective(energy, latents)

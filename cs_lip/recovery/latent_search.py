@@ -53,10 +53,10 @@ class LatentSearch:
     """
 
     rounds: tuple[Round, ...] = (
-        Round(Adam(steps=30), keep=4, attempts=0),
-        Round(Adam(steps=80), keep=4, attempts=2),
+        Round(Adam(steps=30, coarse=True), keep=4, attempts=0),
+        Round(Adam(steps=80, coarse=True), keep=4, attempts=2),
     )
-    last: Round = field(default_factory=lambda: Round(Adam(steps=400, decay=False), keep=4, attempts=3))
+    last: Round = field(default_factory=lambda: Round(Adam(steps=400, decay=False, coarse=True), keep=4, attempts=3))
     refine: LevenbergMarquardt = field(default_factory=LevenbergMarquardt)
     wave: int = 10
     restarts: int = 30

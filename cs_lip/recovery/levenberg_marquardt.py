@@ -86,7 +86,7 @@ class LevenbergMarquardt:
 
 def _curvature(problem: Problem, latent: Tensor) -> Tensor:
     """J^T J / gain at one row, (k, k)."""
-    jacobian = problem.linearise(latent[0])
+    jacobian = problem.linearise(latent[0], coarse=True)
     return jacobian @ jacobian.T / problem.gain
 
 

@@ -1,17 +1,16 @@
 """The latent search problem: find latents whose image explains the measurements."""
 
+import copy
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vmap
 
 from cs_lip.operators import LinearOperator
 from cs_lip.operators.vectors import as_real
-from cs_lip.priors import Generator
+from cs_lip.priors import Generator, has_fast_bfloat16
 from cs_lip.recovery.stopping import discrepancy_target
 
 CHUNK = 100
@@ -49,10 +48,14 @@ class Problem:
 
     Solvers work on rows: ``latents`` is ``(rows, *latent_shape)`` and ``which`` says, for every row, the index of the
     image that it tries to explain, so that several starts of several images run in one batch.
+
+    ``coarse=True`` asks for images and tangents in bfloat16, which is enough to look around or for a Jacobian, and
+    several times faster where `has_fast_bfloat16`; elsewhere, and in other precisions than float32, it changes nothing.
     """
 
     operator: LinearOperator
     generator: Generator
+    coarse: Generator
     measurements: Tensor
     noise: float
     gain: float
@@ -70,9 +73,11 @@ class Problem:
         """Real measurements of each image."""
         return self.measurements.shape[1]
 
-    def measure(self, latents: Tensor) -> Tensor:
+    def measure(self, latents: Tensor, *, coarse: bool = False) -> Tensor:
         """``A G(z)`` as real vectors, ``(rows, m)``."""
-        return as_real(self.operator(self.generator(latents)), self.operator.out_shape)
+        generator = self.coarse if coarse else self.generator
+        images = generator(latents.to(generator.dtype)).to(latents.dtype)
+        return as_real(self.operator(images), self.operator.out_shape)
 
     def energy(self, latents: Tensor, which: Tensor) -> Tensor:
         """The squared residual |A G(z) - y|^2 of every row, without gradients."""
@@ -88,39 +93,31 @@ class Problem:
         weight = self.penalty if penalty is None else penalty
         return energy / self.gain + weight * latents.flatten(1).square().sum(1)
 
-    def gradient(self, latents: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+    def gradient(self, latents: Tensor, which: Tensor, *, coarse: bool = False) -> tuple[Tensor, Tensor]:
         """The squared residuals ``(rows,)`` and the gradient of f, shaped like ``latents``."""
         energies, gradients = [], []
         for rows in _chunks(len(latents)):
             part = latents[rows].detach().requires_grad_()
             with torch.enable_grad():
-                energy = (self.measure(part) - self.measurements[which[rows]]).square().sum(1)
+                energy = (self.measure(part, coarse=coarse) - self.measurements[which[rows]]).square().sum(1)
                 total = self.objective(energy, part).sum()
             gradients.append(torch.autograd.grad(total, part)[0])
             energies.append(energy.detach())
         return torch.cat(energies), torch.cat(gradients)
 
-    def linearise(self, latent: Tensor) -> Tensor:
+    def linearise(self, latent: Tensor, *, coarse: bool = False) -> Tensor:
         """The Jacobian of ``z -> A G(z)`` at one latent, transposed: ``(k, m)``, row i the i-th tangent's response.
 
         All k tangents are pushed forward (forward mode): k may be as large as the measurements are many, and the
         primal is shared within a chunk.
         """
-        basis = torch.eye(latent.numel(), dtype=latent.dtype, device=latent.device)
+        dtype = self.coarse.dtype if coarse else latent.dtype
+        basis = torch.eye(latent.numel(), dtype=dtype, device=latent.device).reshape(-1, *latent.shape)
         with torch.no_grad():
-            parts = [self._push(latent, basis[rows].reshape(-1, *latent.shape)) for rows in _chunks(len(basis))]
-        return torch.cat(parts)
-
-    def _push(self, latent: Tensor, tangents: Tensor) -> Tensor:
-        def tangent_of(tangent: Tensor) -> Tensor:
-            image_tangent: Tensor = jvp(self.generator, (latent,), (tangent,))[1]
-            return image_tangent
-
-        with warnings.catch_warnings():
-            # The first forward-mode derivative in a process makes PyTorch load a module that warns about itself.
-            warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
-            images = vmap(tangent_of)(tangents)
-        return as_real(self.operator(images), self.operator.out_shape)
+            parts = [
+                self.operator(self.generator.push(latent, basis[rows]).to(latent.dtype)) for rows in _chunks(len(basis))
+            ]
+        return as_real(torch.cat(parts), self.operator.out_shape)
 
     def relaxed_penalty(self, energy: float) -> float:
         """The penalty that suits the fit so far, never above ``penalty``; constant where the caller fixed it.
@@ -170,7 +167,15 @@ def pose(
         raise ValueError("the operator maps every image to zero, so its measurements tell nothing; try another one")
     penalty = max(DEFAULT_PENALTY, noise**2 / gain) if latent_penalty is None else latent_penalty
     targets = discrepancy_target(vectors, noise)
-    return Problem(operator, generator, vectors, noise, gain, penalty, latent_penalty is None, targets)
+    coarse = _coarse(generator)
+    return Problem(operator, generator, coarse, vectors, noise, gain, penalty, latent_penalty is None, targets)
+
+
+def _coarse(generator: Generator) -> Generator:
+    """The generator in bfloat16 where that is faster, else the generator itself."""
+    if generator.dtype != torch.float32 or not has_fast_bfloat16(generator.device):
+        return generator
+    return copy.deepcopy(generator).to(torch.bfloat16)
 
 
 def _checked_vectors(operator: LinearOperator, measurements: Tensor) -> Tensor:
