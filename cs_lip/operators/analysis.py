@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cs_lip.operators.arguments import MAX_SIZE, checked_count, checked_seed, checked_tolerance
+from cs_lip.operators.arguments import MAX_SIZE, checked_count, checked_number, checked_seed
 from cs_lip.operators.vectors import (
     adjoint_vectors,
     as_real,
@@ -121,9 +121,9 @@ def coherence(A: "LinearOperator", *, max_columns: int = 4096, seed: int = 0) ->
             not linear over the complex numbers.
     """
     count = math.prod(A.in_shape)
-    max_columns = checked_count("max_columns", max_columns, 2, MAX_SIZE)
-    if count < 2:
-        raise ValueError("coherence compares two columns or more, got an operator of one; try a larger image")
+    max_columns = checked_count(max_columns, "max_columns", MAX_SIZE, attempt=4096)
+    if min(count, max_columns) < 2:
+        raise ValueError("coherence compares two columns or more, got one; try a larger image and max_columns=4096")
     columns = _columns(A, _draw_positions(count, min(count, max_columns), seed, 0))
     norms = columns.norm(dim=1, keepdim=True)
     if (norms <= norms.max() * torch.finfo(norms.dtype).tiny ** 0.5).any():
@@ -166,7 +166,7 @@ def restricted_isometry_lower_bound(A: "LinearOperator", k: int, *, samples: int
             numbers.
     """
     count = math.prod(A.in_shape)
-    k, samples = checked_count("k", k, 1, count), checked_count("samples", samples, 1, MAX_SIZE)
+    k, samples = checked_count(k, "k", count, attempt=1), checked_count(samples, "samples", MAX_SIZE, attempt=100)
     bound = 0.0
     for sample in range(samples):
         columns = _columns(A, _draw_positions(count, k, seed, sample))
@@ -185,7 +185,7 @@ def _extreme_singular_values(
     A^H, which the vectors then never leave, so that no singular value of zero turns up. The approximations lie between
     the true extremes; for each there is a singular value within the residual beta_k |p_k| (Parlett 1998, section 4.5).
     """
-    tolerance = checked_tolerance(tolerance)
+    tolerance = checked_number(tolerance, "the tolerance", 0, 1, open_below=True, attempt=1e-4)
     device, dtype = home(A)
     steps = min(A.m, A.n, MAX_STEPS)
     left = torch.zeros(steps, A.m, device=device, dtype=dtype)

@@ -49,26 +49,32 @@ def checked_seed(seed: int) -> int:
     return int(seed)
 
 
-def checked_count(name: str, value: int, lowest: int, highest: int) -> int:
-    """``value`` as an int in [lowest, highest]; ``name`` is what the message calls it.
+def checked_number(
+    value: float, what: str, lowest: float, highest: float, *, open_below: bool = False, attempt: float
+) -> float:
+    """``value`` as a float in [lowest, highest], or in (lowest, highest] where ``open_below``.
 
     Raises:
-        ValueError: it is anything else.
+        ValueError: it is anything else; the message calls it ``what`` and says to try ``attempt``.
     """
-    if not _is_integer(value) or not lowest <= value <= highest:
-        raise ValueError(f"{name} must be an integer from {lowest} to {highest}, got {value!r}; try {lowest}")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not lowest <= value <= highest or (open_below and value == lowest):
+        least = "more than" if open_below else "at least"
+        raise ValueError(
+            f"{what} must be a number of {least} {lowest:g} and at most {highest:g}, got {value!r}; try {attempt:g}"
+        )
+    return float(value)
+
+
+def checked_count(value: int, what: str, highest: int, *, attempt: int) -> int:
+    """``value`` as an int in [1, highest].
+
+    Raises:
+        ValueError: it is anything else; the message calls it ``what`` and says to try ``attempt``.
+    """
+    if not _is_integer(value) or not 1 <= value <= highest:
+        raise ValueError(f"{what} must be an integer from 1 to {highest}, got {value!r}; try {attempt}")
     return int(value)
-
-
-def checked_tolerance(tolerance: float) -> float:
-    """``tolerance`` as a float above 0 and below 1.
-
-    Raises:
-        ValueError: it is anything else.
-    """
-    if not 0 < tolerance < 1:
-        raise ValueError(f"the tolerance must be a number between 0 and 1, got {tolerance!r}; try 1e-4")
-    return float(tolerance)
 
 
 def _is_integer(value: object) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from cs_lip.operators.arguments import MAX_SIZE, checked_count, checked_tolerance
+from cs_lip.operators.arguments import MAX_SIZE, checked_count, checked_number
 from cs_lip.operators.vectors import adjoint_vectors, as_real, forward_vectors, from_real
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def pinv(A: "LinearOperator", y: Tensor, tolerance: float, max_iterations: int) -> Tensor:
     """A^+ y; see `LinearOperator.pinv`."""
-    tolerance = checked_tolerance(tolerance)
-    max_iterations = checked_count("max_iterations", max_iterations, 1, MAX_SIZE)
+    tolerance = checked_number(tolerance, "the tolerance", 0, 1, open_below=True, attempt=1e-6)
+    max_iterations = checked_count(max_iterations, "max_iterations", MAX_SIZE, attempt=1000)
     A._check(y, A.out_shape, A.out_is_complex)
     if not torch.isfinite(y).all():
         raise ValueError("pinv got measurements that are NaN or infinite, expected finite ones; try to drop those rows")
