@@ -1,6 +1,7 @@
 """The contract of a linear operator. What its algebra makes is in algebra.py, and what its analysis does in analysis.py
 and pseudo_inverse.py."""
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -42,6 +43,10 @@ class _Apply(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], operator: "LinearOperator", adjoint: bool, x: Tensor) -> Any:
         return _apply(operator, adjoint, x.movedim(in_dims[2], 0)), 0
+
+
+# PyTorch asks for this signature at every call, and working it out takes twice as long as the rest of the call.
+_Apply.forward.__signature__ = inspect.signature(_Apply.forward)  # type: ignore[attr-defined]
 
 
 def _apply(operator: "LinearOperator", adjoint: bool, x: Tensor) -> Tensor:
