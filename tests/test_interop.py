@@ -267,7 +267,12 @@ def test_bad_input_is_refused_in_one_sentence(make: object, message: str) -> Non
 
 @pytest.mark.parametrize(
     ("convert", "package"),
-    [(to_pylops, "pylops"), (from_pylops, "pylops"), (to_deepinv, "deepinv"), (from_deepinv, "deepinv")],
+    [
+        (to_pylops, "pylops"),
+        (from_pylops, "pylops"),
+        (to_deepinv, "deepinv"),
+        (lambda A: from_deepinv(A, SHAPE), "deepinv"),
+    ],
 )
 def test_a_missing_package_is_named_with_its_extra(
     convert: object, package: str, monkeypatch: pytest.MonkeyPatch
