@@ -8,10 +8,8 @@ that a run which was stopped goes on where it ended.
 import hashlib
 import json
 import os
-import platform
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,14 +21,15 @@ from typing import Any
 
 import click
 import torch
+from machine import machine, peak_bytes
 from torch import Tensor
 from tqdm import tqdm
 
 import cs_lip
-from cs_lip.evaluation.files import atomic_path
 from cs_lip.evaluation.images import bundled_photographs
 from cs_lip.evaluation.metrics import mse, psnr
 from cs_lip.evaluation.provenance import versions
+from cs_lip.files import atomic_path
 from cs_lip.operators import Gaussian
 from cs_lip.priors import DEFAULT_GENERATOR, Generator, load_generator
 from cs_lip.recovery import DEFAULT_SOLVER, SOLVERS, Adam, LevenbergMarquardt, Recovery, recover
@@ -41,13 +40,6 @@ PROTOCOL = "csgm"
 PAIR = (DEFAULT_SOLVER, PROTOCOL)
 SUCCESS = 1e-6
 PHOTOGRAPH = "astronaut"
-
-# A process takes over the peak of the one that starts it, so a small one stands between this one and the command.
-WATCH = (
-    "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
-    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-)
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 Row = dict[str, Any]
 
@@ -121,13 +113,8 @@ def command_memory(measurements: int) -> Row:
         script = "from cs_lip.cli.main import main; main()"
         arguments = ["recover", "--measurements", str(measurements), "--out", str(Path(folder) / "run")]
         began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", WATCH, sys.executable, "-c", script, *arguments],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        return {"seconds": time.perf_counter() - began, "peak_bytes": int(done.stdout) * RSS_UNIT}
+        peak = peak_bytes(["-c", script, *arguments])
+        return {"seconds": time.perf_counter() - began, "peak_bytes": peak}
 
 
 # What is on disk already
@@ -141,7 +128,7 @@ def configuration(measurements: int, seed: int) -> dict[str, Any]:
         "generator": DEFAULT_GENERATOR,
         "solvers": {name: asdict(SOLVERS[name]()) for name in PAIR},  # type: ignore[call-overload]
         "code": code_hash(),
-        "machine": {"cpu": cpu_model(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": machine(),
         "versions": versions(),
     }
 
@@ -154,13 +141,6 @@ def code_hash() -> str:
         for path in sorted((package / room).glob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    models = [line.split(":", maxsplit=1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
 
 
 def stored_rows(path: Path, config: dict[str, Any]) -> dict[str, Row]:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from cs_lip.cli.main import main
 from cs_lip.evaluation.store import load_measurements, load_run
-from cs_lip.operators import operator_from_recipe
+from cs_lip.operators import check_response, operator_from_recipe
 from cs_lip.priors import DCGAN
 from cs_lip.priors.catalogue import pretrained_folder
 
@@ -112,6 +112,7 @@ def test_a_stored_run_rebuilds_its_operator_and_its_image(here: Path, tiny: str)
     assert run("recover", *QUICK, "--generator", tiny, "--out", "run").exit_code == 0
     stored = load_run(here / "run/recovery.h5")
     operator = operator_from_recipe(stored.measurements.recipe)
+    assert check_response(operator, stored.measurements.response, "recovery.h5")
     assert stored.truth is not None
     assert torch.equal(operator(stored.truth), stored.measurements.values)
     residual = (operator(stored.recovery.images) - stored.measurements.values).norm(dim=1)
@@ -268,6 +269,9 @@ def edited(here: Path, tiny: str, edit: str) -> str:
         elif edit == "kind":
             recipe = json.loads(file.attrs["operator"])
             file.attrs["operator"] = json.dumps(recipe | {"kind": "telepathy"})
+        elif edit == "response":
+            response = json.loads(file.attrs["operator_response"])
+            file.attrs["operator_response"] = json.dumps(response | {"norm": 1.5 * response["norm"]})
         elif edit == "shape":
             del file["measurements"]
             file["measurements"] = np.zeros((5, 7), dtype=np.float32)
@@ -285,6 +289,7 @@ def edited(here: Path, tiny: str, edit: str) -> str:
         ("infinity", "infinite"),
         ("newer", "format 99"),
         ("kind", "telepathy"),
+        ("response", "y.h5 describes an operator that answers otherwise"),
         ("shape", "(5, 7)"),
         ("missing", "y.h5"),
     ],
@@ -292,6 +297,15 @@ def edited(here: Path, tiny: str, edit: str) -> str:
 def test_measurements_that_cannot_be_used(here: Path, tiny: str, edit: str, says: str) -> None:
     name = edited(here, tiny, edit)
     assert_refused(here, "recover", "--from", name, "--generator", tiny, says=says)
+
+
+def test_measurements_of_before_the_operators_had_a_checksum(here: Path, tiny: str) -> None:
+    assert run("measure", "--measurements", "64", "--generator", tiny, "--out", "y.h5").exit_code == 0
+    with h5py.File("y.h5", "r+") as file:
+        del file.attrs["operator_response"]
+    assert load_measurements(here / "y.h5").response is None
+    assert run("recover", *QUICK[2:], "--from", "y.h5", "--generator", tiny, "--out", "run").exit_code == 0
+    assert load_run(here / "run/recovery.h5").measurements.response is None
 
 
 def test_measurements_of_another_image_shape(here: Path, tiny: str) -> None:

@@ -454,7 +454,7 @@ def rows_with(**changes: object) -> dict[str, object]:
         (BLUR | {"kernel": COILS["mask"]}, "kernel must be of float64"),
         (BLUR | {"border": None}, "the border must be"),
         (BLOCKS | {"block": [1]}, "an operator's recipe must be a mapping, got list"),
-        (BLOCKS | {"block": BLOCKS}, "must be of another kind"),
+        (BLOCKS | {"block": BLOCKS}, "other than a BlockDiagonal"),
         (BLOCKS | {"block": {}}, "must have format 1"),
         (COILS | {"in_is_complex": 1}, "in_is_complex must be true or false, got '1'"),
         (COILS | {"coil_maps": COILS["mask"]}, "coil maps must be of complex64, complex128"),

@@ -508,6 +508,8 @@ def test_recipe_rebuilds_bit_for_bit(make: Callable[[], LinearOperator]) -> None
 
 GAUSSIAN = gaussian().recipe()
 MASK = Mask(KEPT).recipe()
+SCALED = (2 * gaussian()).recipe()
+STACK = vstack([gaussian()]).recipe()
 
 
 def mask_with(**changes: object) -> dict[str, object]:
@@ -532,6 +534,15 @@ def mask_with(**changes: object) -> dict[str, object]:
         (GAUSSIAN | {"in_shape": [2**16, 2**16]}, r"product of at most 2\^31"),
         (GAUSSIAN | {"in_shape": [1] * 9}, "in_shape must be 1 to 8 positive integers"),
         (GAUSSIAN | {"normalisation": ["1"]}, "the normalisation must be '1/m' or '1'"),
+        (SCALED | {"scalar": "2"}, r"c \* A needs a finite real number c, got '2'; try 1.0"),
+        (SCALED | {"scalar": True}, r"c \* A needs a finite real number c, got 'True'"),
+        (SCALED | {"scalar": float("inf")}, r"c \* A needs a finite real number c, got inf"),
+        (SCALED | {"operator": 3}, "recipe must be a mapping, got int"),
+        (SCALED | {"operator": GAUSSIAN | {"seed": -1}}, "the seed must be an integer"),
+        (SCALED | {"operators": []}, "operators is missing or too many"),
+        (STACK | {"operators": GAUSSIAN}, "a stack needs a list of recipes, got dict"),
+        (STACK | {"operators": []}, "vstack needs at least one operator"),
+        (STACK | {"operators": [GAUSSIAN, {}]}, "must have format 1, got None"),
         (MASK | {"mask": "no array"}, "mask must hold dtype, shape and data"),
         (mask_with(data=3), "mask is not base64"),
         (mask_with(data="no base64!"), "mask is not base64"),
@@ -547,9 +558,37 @@ def test_bad_recipes(recipe: object, message: str) -> None:
         operator_from_recipe(recipe)  # type: ignore[arg-type]
 
 
-def test_expressions_have_no_recipe() -> None:
-    with pytest.raises(ValueError, match="a Scaled operator has no recipe"):
-        (2 * gaussian()).recipe()
+@pytest.mark.parametrize("make", EXPRESSIONS.values(), ids=list(EXPRESSIONS))
+def test_recipes_of_expressions_rebuild_bit_for_bit(make: Callable[[], LinearOperator]) -> None:
+    A = make()
+    B = operator_from_recipe(json.loads(json.dumps(A.recipe())))
+    assert_same_numbers(A, B)
+    assert B.recipe() == A.recipe()
+    x, y = image(A, dtype=torch.float32), measured(A, dtype=torch.float32)
+    assert torch.equal(A(x), B(x)) and torch.equal(A.adjoint(y), B.adjoint(y))
+
+
+def test_equal_parts_of_a_rebuilt_expression_share_their_numbers() -> None:
+    A = operator_from_recipe((gaussian().gram + gaussian().gram - gaussian(2).gram).recipe())
+    assert len(list(A.buffers())) == 2
+
+
+def test_recipes_nest_only_so_deep() -> None:
+    A: LinearOperator = Identity(SHAPE)
+    for _ in range(63):
+        A = 2 * A
+    recipe = A.recipe()
+    assert operator_from_recipe(recipe).recipe() == recipe
+    with pytest.raises(ValueError, match=r"nests more than 64 operators deep.*; try vstack"):
+        (2 * A).recipe()
+    with pytest.raises(ValueError, match="a recipe may nest at most 64 operators deep"):
+        operator_from_recipe({"format": 1, "kind": "adjoint", "operator": recipe})
+
+
+def test_an_operator_of_ones_own_has_no_recipe() -> None:
+    for A in (Wrong(flat=False), Wrong(flat=False).gram):
+        with pytest.raises(ValueError, match="a Wrong operator has no recipe; try one"):
+            A.recipe()
 
 
 # Bad input: one sentence each.

@@ -33,7 +33,6 @@ from cs_lip.recovery import (
     Round,
     Solver,
     Status,
-    least_squares,
     pose,
     recover,
 )
@@ -342,21 +341,6 @@ def test_default_is_not_biased_by_its_own_penalty(scale: float) -> None:
     recovery = recover(operator, operator(generator(truth)), generator)
     assert recovery.status == (Status.CONVERGED,) * 2
     torch.testing.assert_close(recovery.latents, truth, rtol=0, atol=0.01)
-
-
-@pytest.mark.parametrize("kind", ["gaussian", "fourier", "mask"])
-def test_least_squares_against_the_pseudo_inverse(kind: str) -> None:
-    operator = operators()[kind].double()
-    images = draw(2, torch.float64)[2]
-    measurements = operator(images)
-    columns = operator(torch.eye(operator.n, dtype=torch.float64).reshape(-1, *SHAPE))
-    columns = torch.view_as_real(columns) if columns.is_complex() else columns
-    vectors = torch.view_as_real(measurements) if measurements.is_complex() else measurements
-    inverse = np.linalg.pinv(columns.flatten(1).numpy().T)
-    expected = torch.from_numpy(vectors.flatten(1).numpy() @ inverse.T).reshape(-1, *SHAPE)
-    found = least_squares(operator, measurements)
-    assert found.shape == images.shape
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
 # Images that the generator can draw

@@ -9,6 +9,7 @@ from cs_lip.cli.inputs import BadInput, asked_images, bad_input, seed_option
 from cs_lip.evaluation.acquisition import OPERATORS, acquire, build_operator
 from cs_lip.evaluation.run import Measurements
 from cs_lip.evaluation.store import save_measurements
+from cs_lip.operators import probe_response
 from cs_lip.priors import DEFAULT_GENERATOR, load_generator
 
 
@@ -49,7 +50,8 @@ def measure(
         values = acquire(chosen, torch.stack([image.pixels for image in named]), noise=noise, seed=seed)
         names, sources = tuple(image.name for image in named), tuple(image.source for image in named)
         out.parent.mkdir(parents=True, exist_ok=True)
-        save_measurements(out, Measurements(values, chosen.recipe(), noise, names, sources))
+        measurements = Measurements(values, chosen.recipe(), noise, names, sources, probe_response(chosen))
+        save_measurements(out, measurements)
     click.echo(
         f"{len(named)} x {chosen.m} measurements ({operator}) are in {out}; recover with: cs-lip recover --from {out}"
     )

@@ -1,6 +1,6 @@
 """``cs-lip recover``: from measurements to images, with pictures and numbers to judge them by."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,9 @@ from cs_lip.evaluation.store import (
     save_summary,
     summary_json,
 )
-from cs_lip.operators import LinearOperator, operator_from_recipe
+from cs_lip.operators import LinearOperator, check_response, operator_from_recipe, probe_response
 from cs_lip.priors import DEFAULT_GENERATOR, Generator, load_generator
-from cs_lip.recovery import DEFAULT_SOLVER, SOLVERS, least_squares, pose
+from cs_lip.recovery import DEFAULT_SOLVER, SOLVERS, pose
 from cs_lip.recovery import recover as recover_images
 from cs_lip.report.figures import save_recovery_figure
 from cs_lip.report.text import run_table
@@ -134,7 +134,7 @@ def _measured_task(
     truth = torch.stack([image.pixels.to(prior.device) for image in named])
     values = acquire(operator, truth, noise=noise, seed=seed)
     names, sources = tuple(image.name for image in named), tuple(image.source for image in named)
-    measurements = Measurements(values, operator.recipe(), noise, names, sources)
+    measurements = Measurements(values, operator.recipe(), noise, names, sources, probe_response(operator))
     energy = float(operator(truth).abs().square().sum())
     config |= {"images": [str(path) for path in files] or "bundled samples"}
     config |= _operator_config(operator, noise) | {"snr_db": snr_db(energy, len(named) * operator.m, noise)}
@@ -143,7 +143,10 @@ def _measured_task(
 
 def _stored_task(source: Path, prior: Generator, noise: float | None, config: dict[str, Any]) -> Task:
     stored = load_measurements(source)
-    operator = operator_from_recipe(stored.recipe).to(prior.device)
+    operator = operator_from_recipe(stored.recipe)
+    if stored.response is not None:
+        check_response(operator, stored.response, str(source))
+    operator = operator.to(prior.device)
     if operator.in_shape != prior.image_shape:
         raise ValueError(
             f"{source} measures images of shape {list(operator.in_shape)}, but the generator draws "
@@ -151,7 +154,7 @@ def _stored_task(source: Path, prior: Generator, noise: float | None, config: di
         )
     level = stored.noise if noise is None else noise
     values = stored.values.to(prior.device)
-    measurements = Measurements(values, stored.recipe, level, stored.names, stored.sources)
+    measurements = replace(stored, values=values, noise=level)
     config |= {"from": str(source)} | _operator_config(operator, level)
     return Task(prior, operator, measurements, None, config)
 
@@ -174,6 +177,6 @@ def _run(task: Task, solver: str, restarts: int | None, seed: int) -> Run:
             seed=seed,
             progress=bar.update,
         )
-    baseline = least_squares(task.operator, measured.values)
+    baseline = task.operator.pinv(measured.values)
     config = task.config | recovery.configuration
     return Run(measured, task.truth, baseline, recovery, config, versions())

@@ -20,6 +20,7 @@ class Measurements:
         noise: standard deviation on every real number of ``values``, in its units.
         names: one an image.
         sources: one an image: ``in-range`` (drawn by the generator), ``photograph`` (bundled) or ``file``.
+        response: of that operator to a probe, see `cs_lip.operators.probe_response`; None in files without it.
     """
 
     values: Tensor
@@ -27,6 +28,7 @@ class Measurements:
     noise: float
     names: tuple[str, ...]
     sources: tuple[str, ...]
+    response: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

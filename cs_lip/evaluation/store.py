@@ -1,8 +1,7 @@
 """Measurements and runs on disk: HDF5 that holds numbers and JSON, and never code."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cs_lip.evaluation.files import atomic_path
 from cs_lip.evaluation.run import Measurements, Run, summary
+from cs_lip.files import atomic_path, opened_hdf5, written_hdf5
 from cs_lip.recovery import Record, Recovery, Status
 
 FORMAT = 1
@@ -95,35 +94,12 @@ def summary_json(run: Run) -> str:
     return json.dumps(summary(run), indent=2, allow_nan=False)
 
 
-@contextmanager
-def _written(path: Path, kind: str) -> Iterator[h5py.File]:
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["kind"], file.attrs["format"] = kind, FORMAT
-        yield file
+def _written(path: Path, kind: str) -> AbstractContextManager[h5py.File]:
+    return written_hdf5(path, kind, FORMAT)
 
 
-@contextmanager
-def _opened(path: Path, *kinds: str) -> Iterator[h5py.File]:
-    """An HDF5 file of one of the kinds; whatever is wrong with it becomes a ValueError that names it."""
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}; try a file that `cs-lip measure` or `cs-lip recover` wrote")
-    try:
-        with h5py.File(path, "r") as file:
-            _check_kind(file, path, kinds)
-            yield file
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path} is not a whole HDF5 file written by cs-lip ({error}); try to write it again with `cs-lip measure`"
-        ) from None
-
-
-def _check_kind(file: h5py.File, path: Path, kinds: tuple[str, ...]) -> None:
-    kind, number = file.attrs.get("kind"), file.attrs.get("format")
-    if kind not in kinds:
-        what = f"of kind {kind!r}" if kind else "HDF5 of some other program"
-        raise ValueError(f"{path} is {what}, expected {' or '.join(kinds)}; try a file that cs-lip wrote for this")
-    if number != FORMAT:
-        raise ValueError(f"{path} has format {number}, this version reads {FORMAT}; try the version that wrote it")
+def _opened(path: Path, *kinds: str) -> AbstractContextManager[h5py.File]:
+    return opened_hdf5(path, kinds, FORMAT, "a file that `cs-lip measure` or `cs-lip recover` wrote")
 
 
 def _put_measurements(file: h5py.File, measurements: Measurements) -> None:
@@ -131,6 +107,8 @@ def _put_measurements(file: h5py.File, measurements: Measurements) -> None:
     file["names"], file["sources"] = list(measurements.names), list(measurements.sources)
     file.attrs["noise"] = measurements.noise
     _put_json(file, operator=measurements.recipe)
+    if measurements.response is not None:
+        _put_json(file, operator_response=measurements.response)
 
 
 def _get_measurements(file: h5py.File) -> Measurements:
@@ -140,6 +118,7 @@ def _get_measurements(file: h5py.File) -> Measurements:
         noise=float(file.attrs["noise"]),
         names=_texts(file["names"]),
         sources=_texts(file["sources"]),
+        response=_get_json(file, "operator_response") if "operator_response" in file.attrs else None,
     )
 
 

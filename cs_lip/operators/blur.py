@@ -149,7 +149,8 @@ def gaussian_kernel(sigma: float, size: int | None = None) -> Tensor:
     sigma = checked_number(sigma, "the standard deviation sigma", 0.01, LARGEST_KERNEL / 8, attempt=2)
     if size is None:
         size = 2 * int(4 * sigma + 0.5) + 1
-    size = checked_count(size, "the size of the kernel", LARGEST_KERNEL, attempt=9)
+    else:
+        size = checked_count(size, "the size of the kernel", LARGEST_KERNEL, attempt=9)
     if size % 2 == 0:
         raise ValueError(f"a Gaussian kernel is centred on a pixel and has an odd size, got {size}; try {size + 1}")
     profile = np.exp(-0.5 * ((np.arange(size) - size // 2) / sigma) ** 2)

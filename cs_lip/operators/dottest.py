@@ -1,6 +1,5 @@
 """The dot test: is the adjoint the adjoint?"""
 
-import copy
 import math
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from cs_lip.operators.arguments import checked_seed
 from cs_lip.operators.linear import LinearOperator
+from cs_lip.operators.vectors import home, in_dtype
 
 
 def dot_test(A: LinearOperator, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> float:
@@ -21,9 +21,8 @@ def dot_test(A: LinearOperator, *, seed: int = 0, dtype: torch.dtype = torch.flo
         ValueError: A x or A^H y has another shape or dtype than the operator says. This is checked first, since
             flattening in the inner product would hide a wrong shape.
     """
-    if any(numbers.is_floating_point() and numbers.dtype != dtype for numbers in A.buffers()):
-        A = copy.deepcopy(A).to(dtype)
-    device = next((numbers.device for numbers in A.buffers()), torch.device("cpu"))
+    A = in_dtype(A, dtype)
+    device, _ = home(A)
     generator = torch.Generator().manual_seed(checked_seed(seed))
 
     def draw(shape: tuple[int, ...], is_complex: bool) -> Tensor:

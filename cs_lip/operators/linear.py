@@ -1,5 +1,7 @@
-"""The contract of a linear operator, and its algebra."""
+"""The contract of a linear operator. What its algebra makes is in algebra.py, and what its analysis does in analysis.py
+and pseudo_inverse.py."""
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from cs_lip.operators import analysis, pseudo_inverse
 
 # Raised whenever a recipe of an older version would build other numbers.
 RECIPE_FORMAT = 1
@@ -41,6 +45,10 @@ class _Apply(torch.autograd.Function):
         return _apply(operator, adjoint, x.movedim(in_dims[2], 0)), 0
 
 
+# PyTorch asks for this signature at every call, and working it out takes twice as long as the rest of the call.
+_Apply.forward.__signature__ = inspect.signature(_Apply.forward)  # type: ignore[attr-defined]
+
+
 def _apply(operator: "LinearOperator", adjoint: bool, x: Tensor) -> Tensor:
     result: Tensor = _Apply.apply(operator, adjoint, x)
     return result
@@ -61,7 +69,8 @@ class LinearOperator(nn.Module, ABC):
     checked tensors with any number of leading batch axes and must return a new tensor.
 
     Algebra: ``A.H`` (adjoint), ``A.gram`` (A^H A), ``A @ B``, ``A + B``, ``A - B``, ``c * A``, ``-A`` and `vstack`. The
-    results share the numbers of their operands.
+    results share the numbers of their operands. Analysis: ``A.to_matrix()``, ``A.norm()``, ``A.condition_number()``,
+    ``A.pinv(y)``.
 
     Raises:
         ValueError: the input of ``A(x)`` or ``A.adjoint(y)`` is not a tensor, or has another trailing shape, dtype or
@@ -121,13 +130,17 @@ class LinearOperator(nn.Module, ABC):
         """What `operator_from_recipe` needs to build the same operator again, as JSON-able values.
 
         Raises:
-            ValueError: this operator is an expression of others and has no recipe of its own.
+            ValueError: this kind of operator has none, or an expression nests more than 64 operators deep.
         """
-        raise ValueError(f"a {type(self).__name__} operator has no recipe; try to save the recipes of its parts")
+        raise ValueError(
+            f"a {type(self).__name__} operator has no recipe; try one of the operators that come with cs-lip"
+        )
 
     @property
     def H(self) -> "LinearOperator":
         """The adjoint as an operator; ``A.H.H is A``."""
+        from cs_lip.operators.algebra import Adjoint
+
         return Adjoint(self)
 
     @property
@@ -135,16 +148,86 @@ class LinearOperator(nn.Module, ABC):
         """A^H A, from images to images."""
         return self.H @ self
 
+    def to_matrix(self) -> Tensor:
+        """The matrix M with ``A(x).flatten() = M @ x.flatten()``, of shape (prod(out_shape), prod(in_shape)).
+
+        It is complex where the measurements are, on the operator's device and in its dtype (float64 where it holds no
+        numbers). Time: min(m, n) applications, in batches; memory: the matrix, twice while it is put together.
+
+        Raises:
+            ValueError: the matrix has more than 2^28 entries; the operator takes complex numbers but is linear over the
+                real ones only, as x -> Re(F^H x) is.
+        """
+        return analysis.to_matrix(self)
+
+    def norm(self, *, tolerance: float = 1e-4, seed: int = 0) -> float:
+        """The norm of A, its largest singular value: max |A x| / |x|. (Not the square, which some packages return.)
+
+        By Golub-Kahan bidiagonalisation from a start that the seed draws (Golub & Kahan 1965). The result is at most
+        the norm, up to rounding, and within the relative ``tolerance`` of a singular value of A, which is the largest
+        one unless the start happens to be almost orthogonal to it. Time: k applications of A and A^H and 4 k^2 (m + n)
+        for k <= 300 steps; memory: 300 (m + n) numbers at most.
+
+        Warns:
+            RuntimeWarning: the steps did not suffice, and the result is a bound from below.
+        """
+        return analysis.norm(self, tolerance, seed)
+
+    def condition_number(self, *, tolerance: float = 1e-4, seed: int = 0) -> float:
+        """The condition number |A| |A^+|: the largest singular value over the smallest one that is not zero.
+
+        So an operator that loses some images altogether, as every one with m < n does, has a finite condition number,
+        that of recovery by `pinv` (Bjorck 1996, section 1.4). Where m n min(m, n) <= 2^32 it comes from a dense
+        singular value decomposition in float64; otherwise as in `norm`, whose ``tolerance`` and ``seed`` these are.
+        A value counts as zero below max(m, n) eps of the largest, or in the second case below sqrt(max(m, n)) eps.
+
+        Raises:
+            ValueError: the operator maps every image to zero.
+
+        Warns:
+            RuntimeWarning: the steps did not suffice, and the result is a bound from below.
+        """
+        return analysis.condition_number(self, tolerance, seed)
+
+    def pinv(self, y: Tensor, *, tolerance: float = 1e-6, max_iterations: int = 1000) -> Tensor:
+        """A^+ y, the image of least norm among those that minimise |A x - y|, for any batch of measurements.
+
+        By LSQR (Paige & Saunders 1982): it stops where |A x - y| is ``tolerance`` times |y| + |A| |x|, or where
+        |A^H r| is ``tolerance`` times |A| |r| for the residual r, each image for itself. Differentiable in y, by one
+        more solve. Time: one A and one A^H an iteration; memory: a few images and measurements.
+
+        Args:
+            y: ``(*batch, *out_shape)``, of the operator's dtype and device.
+            tolerance: positive; below the rounding of y's dtype it is never reached.
+            max_iterations: at least 1.
+
+        Returns:
+            ``(*batch, *in_shape)``, not clipped to any range.
+
+        Raises:
+            ValueError: y does not fit the operator or is not finite; an argument is out of its range.
+
+        Warns:
+            RuntimeWarning: some image did not get there within ``max_iterations``.
+        """
+        return pseudo_inverse.pinv(self, y, tolerance, max_iterations)
+
     def __matmul__(self, other: "LinearOperator") -> "LinearOperator":
+        from cs_lip.operators.algebra import Composition
+
         return Composition(self, other) if isinstance(other, LinearOperator) else NotImplemented
 
     def __add__(self, other: "LinearOperator") -> "LinearOperator":
+        from cs_lip.operators.algebra import Sum
+
         return Sum(self, other) if isinstance(other, LinearOperator) else NotImplemented
 
     def __sub__(self, other: "LinearOperator") -> "LinearOperator":
-        return Sum(self, -other) if isinstance(other, LinearOperator) else NotImplemented
+        return self + -other if isinstance(other, LinearOperator) else NotImplemented
 
     def __mul__(self, scalar: float) -> "LinearOperator":
+        from cs_lip.operators.algebra import Scaled
+
         if not isinstance(scalar, Real | float):
             return NotImplemented
         return Scaled(float(scalar), self)
@@ -178,143 +261,3 @@ class LinearOperator(nn.Module, ABC):
                 raise ValueError(f"{name} is on {numbers.device}, its input on {x.device}; try A.to(x.device)")
             if numbers.is_floating_point() and numbers.dtype != x.dtype.to_real():
                 raise ValueError(f"{name} holds {numbers.dtype}, got {x.dtype}; try A.to({x.dtype.to_real()})")
-
-
-class _Expression(LinearOperator):
-    """An operator made of others: it takes what ``first`` takes and gives what ``last`` gives."""
-
-    def __init__(self, first: LinearOperator, last: LinearOperator) -> None:
-        super().__init__(
-            first.in_shape, last.out_shape, in_is_complex=first.in_is_complex, out_is_complex=last.out_is_complex
-        )
-
-
-class Adjoint(_Expression):
-    """A^H, written ``A.H``."""
-
-    def __init__(self, operator: LinearOperator) -> None:
-        LinearOperator.__init__(
-            self,
-            operator.out_shape,
-            operator.in_shape,
-            in_is_complex=operator.out_is_complex,
-            out_is_complex=operator.in_is_complex,
-        )
-        self.operator = operator
-
-    @property
-    def H(self) -> LinearOperator:
-        return self.operator
-
-    def _apply_forward(self, x: Tensor) -> Tensor:
-        return self.operator._apply_adjoint(x)
-
-    def _apply_adjoint(self, y: Tensor) -> Tensor:
-        return self.operator._apply_forward(y)
-
-
-class Composition(_Expression):
-    """x -> A (B x), written ``A @ B``; its adjoint is B^H A^H."""
-
-    def __init__(self, outer: LinearOperator, inner: LinearOperator) -> None:
-        _check_same("A @ B", _domain(outer), _range(inner))
-        super().__init__(inner, outer)
-        self.outer = outer
-        self.inner = inner
-
-    def _apply_forward(self, x: Tensor) -> Tensor:
-        return self.outer._apply_forward(self.inner._apply_forward(x))
-
-    def _apply_adjoint(self, y: Tensor) -> Tensor:
-        return self.inner._apply_adjoint(self.outer._apply_adjoint(y))
-
-
-class Sum(_Expression):
-    """x -> A x + B x, written ``A + B``; its adjoint is A^H + B^H."""
-
-    def __init__(self, left: LinearOperator, right: LinearOperator) -> None:
-        _check_same("A + B", _domain(left), _domain(right))
-        _check_same("A + B", _range(left), _range(right))
-        super().__init__(left, left)
-        self.left = left
-        self.right = right
-
-    def _apply_forward(self, x: Tensor) -> Tensor:
-        return self.left._apply_forward(x) + self.right._apply_forward(x)
-
-    def _apply_adjoint(self, y: Tensor) -> Tensor:
-        return self.left._apply_adjoint(y) + self.right._apply_adjoint(y)
-
-
-class Scaled(_Expression):
-    """x -> c A x for a real number c, written ``c * A``; its adjoint is c A^H."""
-
-    def __init__(self, scalar: float, operator: LinearOperator) -> None:
-        if not math.isfinite(scalar):
-            raise ValueError(f"c * A needs a finite real number c, got {scalar}; try 1.0")
-        super().__init__(operator, operator)
-        self.scalar = scalar
-        self.operator = operator
-
-    def _apply_forward(self, x: Tensor) -> Tensor:
-        return self.scalar * self.operator._apply_forward(x)
-
-    def _apply_adjoint(self, y: Tensor) -> Tensor:
-        return self.scalar * self.operator._apply_adjoint(y)
-
-
-class Stack(LinearOperator):
-    """x -> (A x, B x, ...), each flattened; see `vstack`."""
-
-    def __init__(self, operators: Sequence[LinearOperator]) -> None:
-        if not operators:
-            raise ValueError("vstack needs at least one operator, got none; try vstack([A, B])")
-        first = operators[0]
-        for operator in operators[1:]:
-            _check_same("vstack", _domain(first), _domain(operator))
-            if operator.out_is_complex != first.out_is_complex:
-                raise ValueError("vstack got both real and complex measurements; try one stack for each of the two")
-        sizes = [math.prod(operator.out_shape) for operator in operators]
-        super().__init__(
-            first.in_shape,
-            (sum(sizes),),
-            in_is_complex=first.in_is_complex,
-            out_is_complex=first.out_is_complex,
-        )
-        self.operators = nn.ModuleList(operators)
-        self._sizes = sizes
-
-    def _parts(self) -> list[LinearOperator]:
-        return [operator for operator in self.operators if isinstance(operator, LinearOperator)]
-
-    def _apply_forward(self, x: Tensor) -> Tensor:
-        return torch.cat([A._apply_forward(x).flatten(-len(A.out_shape)) for A in self._parts()], dim=-1)
-
-    def _apply_adjoint(self, y: Tensor) -> Tensor:
-        parts = zip(self._parts(), torch.split(y, self._sizes, dim=-1), strict=True)
-        first, *rest = (A._apply_adjoint(part.reshape(*y.shape[:-1], *A.out_shape)) for A, part in parts)
-        return sum(rest, start=first)
-
-
-def vstack(operators: Sequence[LinearOperator]) -> LinearOperator:
-    """The operator x -> (A x, B x, ...): all measurements in one vector, of shape ``(*batch, sum of sizes)``.
-
-    Each output is flattened, then they are concatenated in order; the adjoint is A^H y_A + B^H y_B + ...
-
-    Raises:
-        ValueError: no operator; operators that take different shapes; real next to complex measurements.
-    """
-    return Stack(operators)
-
-
-def _domain(operator: LinearOperator) -> str:
-    return f"{'complex' if operator.in_is_complex else 'real'} {operator.in_shape}"
-
-
-def _range(operator: LinearOperator) -> str:
-    return f"{'complex' if operator.out_is_complex else 'real'} {operator.out_shape}"
-
-
-def _check_same(what: str, expected: str, got: str) -> None:
-    if got != expected:
-        raise ValueError(f"{what} needs operators that fit, expected {expected}, got {got}; try operators of one shape")

@@ -1,7 +1,8 @@
 """From a recipe back to the operator it describes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
+from cs_lip.operators.algebra import MAX_DEPTH, vstack
 from cs_lip.operators.block_diagonal import BlockDiagonal
 from cs_lip.operators.blur import blur_from_recipe
 from cs_lip.operators.downsample import Downsample
@@ -17,13 +18,6 @@ from cs_lip.operators.transforms import PartialCirculant, SubsampledDCT, Subsamp
 
 _ENSEMBLE = frozenset({"in_shape", "m", "seed", "normalisation"})
 _TRANSFORM = _ENSEMBLE | {"per_channel"}
-
-
-def _block_diagonal(in_shape: Sequence[int], block: Mapping[str, object]) -> BlockDiagonal:
-    # Refused before it is built, as a file could nest blocks without end.
-    if isinstance(block, Mapping) and block.get("kind") == "block-diagonal":
-        raise ValueError("the block of a block-diagonal recipe must be of another kind; try gaussian")
-    return BlockDiagonal(in_shape, operator_from_recipe(block))
 
 
 _KINDS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = {
@@ -43,7 +37,6 @@ _KINDS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = {
     "mask": (mask_from_recipe, frozenset({"mask"})),
     "downsample": (Downsample, frozenset({"in_shape", "factor", "kernel"})),
     "blur": (blur_from_recipe, frozenset({"in_shape", "kernel", "border"})),
-    "block-diagonal": (_block_diagonal, frozenset({"in_shape", "block"})),
     "single-pixel": (SinglePixel, frozenset({"in_shape", "m", "patterns", "order"})),
     "multi-coil-fourier": (
         multi_coil_from_recipe,
@@ -53,16 +46,65 @@ _KINDS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = {
 }
 
 
+# Operators made of others: all fields but the plain ones hold the recipe of an operator, or a list of them.
+_PLAIN = ("scalar", "in_shape")
+_EXPRESSIONS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = {
+    "block-diagonal": (BlockDiagonal, frozenset({"in_shape", "block"})),
+    "adjoint": (lambda operator: operator.H, frozenset({"operator"})),
+    "composition": (lambda outer, inner: outer @ inner, frozenset({"outer", "inner"})),
+    "sum": (lambda left, right: left + right, frozenset({"left", "right"})),
+    "scaled": (lambda scalar, operator: _checked_scalar(scalar) * operator, frozenset({"scalar", "operator"})),
+    "stack": (vstack, frozenset({"operators"})),
+}
+
+
 def operator_from_recipe(recipe: Mapping[str, object]) -> LinearOperator:
     """The operator that ``A.recipe()`` described: the same numbers bit for bit, on the CPU and in float32.
 
     A recipe is ``{"format": 1, "kind": "gaussian", "in_shape": [...], ...}`` with the
-    arguments of that kind, and nothing else. It may come out of a file that nobody checked.
+    arguments of that kind, and nothing else; an expression holds the recipes of its parts, and equal parts share their
+    numbers. It may come out of a file that nobody checked.
 
     Raises:
-        ValueError: it is no mapping, has an unknown kind or a newer format, lacks a key or has one too many, or holds a
-            value that the operator refuses.
+        ValueError: it is no mapping, has an unknown kind or a newer format, lacks a key or has one too many, holds a
+            value that the operator refuses, or nests more than 64 deep.
     """
+    return _Builder().build(recipe, depth=1)
+
+
+class _Builder:
+    """Builds the operators of one recipe, each of them once."""
+
+    def __init__(self) -> None:
+        self.built: list[tuple[dict[str, object], LinearOperator]] = []
+
+    def build(self, recipe: object, depth: int) -> LinearOperator:
+        build, kind, fields = _checked_fields(recipe, depth)
+        if kind in _EXPRESSIONS:
+            return build(**{name: self._part(name, value, depth) for name, value in fields.items()})
+        for known, operator in self.built:
+            if known == {"kind": kind, **fields}:
+                return operator
+        operator = build(**fields)
+        self.built.append(({"kind": kind, **fields}, operator))
+        return operator
+
+    def _part(self, name: str, value: object, depth: int) -> object:
+        if name in _PLAIN:
+            return value
+        if name != "operators":
+            return self.build(value, depth + 1)
+        if not isinstance(value, list):
+            raise ValueError(
+                f"a stack needs a list of recipes, got {type(value).__name__}; try vstack([A, B]).recipe()"
+            )
+        return [self.build(part, depth + 1) for part in value]
+
+
+def _checked_fields(recipe: object, depth: int) -> tuple[Callable[..., LinearOperator], str, dict[str, object]]:
+    """What builds the recipe, its kind and its arguments."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"a recipe may nest at most {MAX_DEPTH} operators deep, got more; try vstack of fewer parts")
     if not isinstance(recipe, Mapping):
         raise ValueError(f"an operator's recipe must be a mapping, got {type(recipe).__name__}; try A.recipe()")
     fields = dict(recipe)
@@ -73,15 +115,22 @@ def operator_from_recipe(recipe: Mapping[str, object]) -> LinearOperator:
             "try the version of cs-lip that wrote it, or a newer one"
         )
     kind = fields.pop("kind", None)
-    if not isinstance(kind, str) or kind not in _KINDS:
+    kinds = _KINDS | _EXPRESSIONS
+    if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(
-            f"unknown kind of operator {str(kind)[:40]!r}, expected one of {', '.join(_KINDS)}; try gaussian"
+            f"unknown kind of operator {str(kind)[:40]!r}, expected one of {', '.join(kinds)}; try gaussian"
         )
-    build, expected = _KINDS[kind]
+    build, expected = kinds[kind]
     if fields.keys() != expected:
         wrong = sorted(map(str, fields.keys() ^ expected))
         raise ValueError(
             f"a recipe of kind {kind} must have the keys {', '.join(sorted(expected))}, and {', '.join(wrong)[:80]} is "
             "missing or too many; try to write the recipe again"
         )
-    return build(**fields)
+    return build, kind, fields
+
+
+def _checked_scalar(scalar: object) -> float:
+    if isinstance(scalar, bool) or not isinstance(scalar, int | float):
+        raise ValueError(f"c * A needs a finite real number c, got {str(scalar)[:40]!r}; try 1.0")
+    return float(scalar)

@@ -2,7 +2,6 @@
 
 from cs_lip.recovery.adam import Adam
 from cs_lip.recovery.api import DEFAULT_SOLVER, SOLVERS, recover
-from cs_lip.recovery.baselines import least_squares
 from cs_lip.recovery.latent_search import LatentSearch, Round
 from cs_lip.recovery.lbfgs import LBFGS
 from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
@@ -25,7 +24,6 @@ __all__ = [
     "Round",
     "Solver",
     "Status",
-    "least_squares",
     "pose",
     "recover",
 ]

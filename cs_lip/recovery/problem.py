@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cs_lip.operators import LinearOperator
+from cs_lip.operators.vectors import as_real
 from cs_lip.priors import Generator, has_fast_bfloat16
 from cs_lip.recovery.stopping import discrepancy_target
 
@@ -19,12 +20,6 @@ DEFAULT_PENALTY = 2.5e-4
 """Weight of |z|^2 beside the squared image error: CSGM's 0.001, which is for images in [-1, 1], on our [0, 1]."""
 
 GAIN_PROBES = 16
-
-
-def as_real(measurements: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Measurements ``(*batch, *shape)`` as vectors of real numbers ``(*batch, m)``; a complex sample becomes two."""
-    flat = measurements.flatten(measurements.dim() - len(shape)) if shape else measurements.unsqueeze(-1)
-    return torch.view_as_real(flat).flatten(-2) if flat.is_complex() else flat
 
 
 def mean_gain(operator: LinearOperator, generator: Generator) -> float:

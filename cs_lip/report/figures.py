@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cs_lip.evaluation.files import atomic_path
 from cs_lip.evaluation.metrics import psnr
 from cs_lip.evaluation.run import Run
+from cs_lip.files import atomic_path
 
 MOST_ROWS = 24
 CELL_INCHES = 1.9

@@ -1,0 +1,37 @@
+"""What the benchmarks share: the machine's name, and the peak memory of a process."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# A process takes over the peak of the one that starts it, so a small one stands between this one and the command.
+WATCH = (
+    "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+)
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+def peak_bytes(arguments: Sequence[str]) -> int:
+    """The largest resident memory of a Python process with these arguments."""
+    command = [sys.executable, "-c", WATCH, sys.executable, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(done.stdout) * RSS_UNIT
+
+
+def machine() -> dict[str, Any]:
+    """The processor, its cores, and the threads that PyTorch uses."""
+    return {"cpu": cpu_model(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+
+
+def cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    models = [line.split(":", maxsplit=1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
