@@ -25,6 +25,22 @@ def peak_bytes(arguments: Sequence[str]) -> int:
     return int(done.stdout) * RSS_UNIT
 
 
+def growth_bytes(prepare: str, act: str) -> int:
+    """By how much the Python code ``act`` grows a process at its peak, after ``prepare`` ran. On Linux only.
+
+    The peak is set back in between, since imports may for a moment take more than what follows them.
+    """
+    resident = (
+        "int(next(l for l in Path('/proc/self/status').read_text().splitlines() if l.startswith({!r})).split()[1])"
+    )
+    script = (
+        f"from pathlib import Path; {prepare}; Path('/proc/self/clear_refs').write_text('5'); "
+        f"before = {resident.format('VmRSS')}; {act}; print({resident.format('VmHWM')} - before)"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, capture_output=True, text=True)
+    return int(done.stdout) * 1024
+
+
 def machine() -> dict[str, Any]:
     """The processor, its cores, and the threads that PyTorch uses."""
     return {"cpu": cpu_model(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
