@@ -301,7 +301,7 @@ def test_restricted_isometry_of_known_operators() -> None:
     [
         (
             lambda: gaussian().norm(tolerance=0),
-            "the tolerance must be .* more than 0 and at most 1, got 0; try 0.0001",
+            "the tolerance must be .* above 0 and up to 1, got 0; try 0.0001",
         ),
         (lambda: gaussian().norm(tolerance=math.nan), "got nan"),
         (lambda: gaussian().norm(seed=-1), "the seed must be an integer"),
@@ -309,7 +309,7 @@ def test_restricted_isometry_of_known_operators() -> None:
         (lambda: gaussian().pinv(torch.ones(7).double()), "holds torch.float32, got torch.float64"),
         (lambda: gaussian().pinv(torch.full((7,), math.inf)), "NaN or infinite, expected finite ones"),
         (lambda: gaussian().pinv(torch.ones(7), max_iterations=0), "max_iterations must be an integer from 1"),
-        (lambda: gaussian().pinv(torch.ones(7), tolerance=-1), "the tolerance must be a number of more than 0"),
+        (lambda: gaussian().pinv(torch.ones(7), tolerance=-1), "the tolerance must be a number above 0"),
         (lambda: coherence(Identity((1,))), "coherence compares two columns or more"),
         (lambda: coherence(gaussian(), max_columns=1), "coherence compares two columns or more"),
         (lambda: coherence(gaussian(), max_columns=0), "max_columns must be an integer from 1"),
