@@ -22,7 +22,14 @@ from cs_lip.operators import (
     dot_test,
 )
 from cs_lip.operators.hadamard import walsh_hadamard
-from cs_lip.operators.spectra import half_spectrum, sum_of_waves
+from cs_lip.operators.spectra import (
+    _cosines_by_fft,
+    _inverse_cosines_by_fft,
+    cosine_transform,
+    half_spectrum,
+    inverse_cosine_transform,
+    sum_of_waves,
+)
 
 Make = Callable[..., LinearOperator]
 TRANSFORMS: dict[str, Make] = {"hadamard": SubsampledHadamard, "dct": SubsampledDCT, "circulant": PartialCirculant}
@@ -57,6 +64,14 @@ def test_walsh_hadamard_of_a_batch_in_steps(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("cs_lip.operators.hadamard.NUMBERS_AT_ONCE", 128)
     assert torch.equal(walsh_hadamard(x), expected)
     assert torch.equal(walsh_hadamard(x[0]), expected[0])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 12, 64])
+def test_cosine_transform_of_other_devices_is_that_of_the_cpu(n: int) -> None:
+    x = torch.randn(2, 3, n, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+    torch.testing.assert_close(_cosines_by_fft(x), cosine_transform(x))
+    torch.testing.assert_close(_inverse_cosines_by_fft(x), inverse_cosine_transform(x))
+    torch.testing.assert_close(inverse_cosine_transform(cosine_transform(x)), x)
 
 
 @pytest.mark.parametrize("length", [2**17, 2**17 + 1])

@@ -1,5 +1,8 @@
-"""Real Fourier transforms as linear maps onto half of the spectrum, with their exact adjoints."""
+"""Real Fourier transforms as linear maps onto half of the spectrum, with their exact adjoints, and cosine transforms."""
 
+import math
+
+import scipy.fft
 import torch
 from torch import Tensor
 
@@ -47,3 +50,41 @@ def is_own_twin(frequencies: Tensor, n: int) -> Tensor:
 
 def _is_one_long_row(rows: Tensor, n: int) -> bool:
     return n >= LONG_ROW and n % SMOOTH == 0 and rows.numel() == rows.shape[-1]
+
+
+def cosine_transform(x: Tensor) -> Tensor:
+    """The orthonormal DCT-II along the last axis, to the same shape; see `scipy.fft.dct`, which does it on the CPU."""
+    if x.device.type != "cpu":
+        return _cosines_by_fft(x)
+    return torch.from_numpy(scipy.fft.dct(x.detach().numpy(), norm="ortho", workers=torch.get_num_threads()))
+
+
+def inverse_cosine_transform(spectrum: Tensor) -> Tensor:
+    """The inverse of `cosine_transform`, which is also its adjoint."""
+    if spectrum.device.type != "cpu":
+        return _inverse_cosines_by_fft(spectrum)
+    return torch.from_numpy(scipy.fft.idct(spectrum.detach().numpy(), norm="ortho", workers=torch.get_num_threads()))
+
+
+def _cosines_by_fft(x: Tensor) -> Tensor:
+    """X_k = Re(f_k V_k) with the spectrum V of the pixels in the order 0, 2, 4, ..., 5, 3, 1 (Makhoul 1980)."""
+    reordered = torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], dim=-1)
+    return (torch.fft.fft(reordered, norm="ortho") * _half_turns(x)).real
+
+
+def _inverse_cosines_by_fft(spectrum: Tensor) -> Tensor:
+    reordered = torch.fft.ifft(spectrum * _half_turns(spectrum).conj(), norm="ortho").real
+    x = torch.empty_like(spectrum)
+    half = (spectrum.shape[-1] + 1) // 2
+    x[..., ::2] = reordered[..., :half]
+    x[..., 1::2] = reordered[..., half:].flip(-1)
+    return x
+
+
+def _half_turns(like: Tensor) -> Tensor:
+    """f_k = sqrt(2) exp(-pi i k / 2n), and f_0 = 1."""
+    n = like.shape[-1]
+    angle = torch.arange(n, device=like.device, dtype=like.dtype) * (-math.pi / (2 * n))
+    turns = torch.polar(torch.full_like(angle, math.sqrt(2)), angle)
+    turns[0] = 1
+    return turns
