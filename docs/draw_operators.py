@@ -97,6 +97,7 @@ def coil_pictures(maps: Tensor) -> Tensor:
 
 
 def main() -> None:
+    """Draw all panels into one picture."""
     photograph = next(p.pixels for p in bundled_photographs((1, *SHAPE)) if p.name == "astronaut")[0]
     pictures = panels(photograph)
     rows = -(-len(pictures) // COLUMNS)

@@ -409,7 +409,7 @@ def test_same_seed_same_result_other_seed_other_starts(name: str) -> None:
     generator, _, images = draw(1)
     operator = operators()["gaussian"]
     solver = {
-        "latent-search": LatentSearch((), Round(Adam(steps=5), keep=1), LevenbergMarquardt(1)),
+        "latent-search": LatentSearch((), Round(Adam(steps=5), keep=0.1), LevenbergMarquardt(1)),
         "lbfgs": LBFGS(iterations=5, restarts=2),
         "levenberg-marquardt": LevenbergMarquardt(iterations=2),
     }.get(name, Adam(steps=5))

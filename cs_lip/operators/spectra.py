@@ -1,4 +1,4 @@
-"""Real Fourier transforms as linear maps onto half of the spectrum, with their exact adjoints, and cosine transforms."""
+"""Cosine transforms, and real Fourier transforms as linear maps onto half of the spectrum with their exact adjoints."""
 
 import math
 
@@ -69,7 +69,8 @@ def inverse_cosine_transform(spectrum: Tensor) -> Tensor:
 def _cosines_by_fft(x: Tensor) -> Tensor:
     """X_k = Re(f_k V_k) with the spectrum V of the pixels in the order 0, 2, 4, ..., 5, 3, 1 (Makhoul 1980)."""
     reordered = torch.cat([x[..., ::2], x[..., 1::2].flip(-1)], dim=-1)
-    return (torch.fft.fft(reordered, norm="ortho") * _half_turns(x)).real
+    spectrum: Tensor = (torch.fft.fft(reordered, norm="ortho") * _half_turns(x)).real
+    return spectrum
 
 
 def _inverse_cosines_by_fft(spectrum: Tensor) -> Tensor:

@@ -20,38 +20,42 @@ class Round:
 
     Attributes:
         descent: what Adam does with every start that is still alive; its ``restarts`` play no part.
-        keep: how many starts of each image live on, the best by the objective.
+        keep: the share of the wave that lives on, the best by the objective; at least one start of each image.
     """
 
     descent: Adam
-    keep: int
+    keep: float
 
 
 @dataclass(frozen=True)
 class LatentSearch:
     """Adam finds the right basin from some of many starts but crawls to its bottom; Levenberg-Marquardt goes down fast
     but only from within it. So the starts come in waves: all of a wave descend a little, the best few a little more
-    (successive halving, Jamieson & Talwalkar 2016), and Levenberg-Marquardt refines the best of them. Images that it
-    explains down to the noise (`discrepancy_target`) are finished; the others get another wave of fresh starts, which
-    helps them more than longer descents from the old ones.
+    (successive halving, Jamieson & Talwalkar 2016), and Levenberg-Marquardt refines the best of them, one for every ten
+    starts. Images that it explains down to the noise (`discrepancy_target`) are finished; the others get another wave
+    of fresh starts, which helps them more than longer descents from the old ones. Each wave has ten starts more than
+    the one before, since a row costs less in a larger batch.
 
     Images that no wave explains are mostly outside the generator's range. There the objective is rugged, and what helps
     is Adam at a large constant step, which hops between minima: the last round, on the survivors of all waves. Of all
     that was found, an explained row wins before one that is not, and then the lower objective.
 
-    Cost for an in-range image: about 600 forward-backward passes and 15 Jacobians a wave, and one or two waves; for an
-    image that no latent explains, about 7600 and 100.
+    Cost for an in-range image: about 600 forward-backward passes and 15 Jacobians for every ten starts, and one or two
+    waves; for an image that no latent explains, about 7600 and 100.
 
     Attributes:
         rounds: of every wave.
-        last: for the images that no wave explains.
-        refine: the refinement of the best row of a wave, and of the last round.
-        wave: starts of each image in a wave.
+        last: for the images that no wave explains, on the best ``wave`` survivors.
+        refine: the refinement of the best rows of a wave, and of the last round.
+        wave: starts of each image in the first wave, starts for one refined row, and by how many the waves grow.
         restarts: starts of each image in all waves.
     """
 
-    rounds: tuple[Round, ...] = (Round(Adam(steps=30, coarse=True), keep=4), Round(Adam(steps=80, coarse=True), keep=4))
-    last: Round = field(default_factory=lambda: Round(Adam(steps=400, decay=False, coarse=True), keep=1))
+    rounds: tuple[Round, ...] = (
+        Round(Adam(steps=30, coarse=True), keep=0.4),
+        Round(Adam(steps=80, coarse=True), keep=0.4),
+    )
+    last: Round = field(default_factory=lambda: Round(Adam(steps=400, decay=False, coarse=True), keep=0.1))
     refine: LevenbergMarquardt = field(default_factory=LevenbergMarquardt)
     wave: int = 10
     restarts: int = 60
@@ -68,27 +72,47 @@ class LatentSearch:
     def _search(
         self, rounds: tuple[Round, ...], rows: Candidates, found: Candidates, problem: Problem, trace: Trace
     ) -> tuple[Candidates, Candidates]:
-        """The rows that outlive the rounds, and the best row of every image so far, refined."""
+        """The rows that outlive the rounds, and the best row of every image so far."""
         alive = _of_open_images(rows, problem, found)
         if len(alive.which) == 0:
             return alive, found
+        starts = _most_of_an_image(alive)
         for part in rounds:
-            alive = part.descent.solve(problem, alive.latents, alive.which, trace).best(problem, part.keep)
+            kept = math.ceil(part.keep * starts)
+            alive = part.descent.solve(problem, alive.latents, alive.which, trace).best(problem, kept)
         found = alive.join(found).best(problem)
-        chosen = _of_open_images(alive.best(problem), problem, found)
-        refined = self.refine.solve(problem, chosen.latents, chosen.which, trace)
-        return alive, refined.join(found).best(problem)
+        for place in range(math.ceil(starts / self.wave)):
+            chosen = _of_open_images(_nth_of_each(alive, place), problem, found)
+            refined = self.refine.solve(problem, chosen.latents, chosen.which, trace)
+            found = refined.join(found).best(problem)
+        return alive, found
 
 
 def _waves(starts: Candidates, size: int) -> Iterator[Candidates]:
-    """The starts in waves of ``size`` for each image."""
-    counts = [int((starts.which == image).sum()) for image in range(int(starts.which.max()) + 1)]
-    place = torch.cat([torch.arange(count) for count in counts]).to(starts.which.device)
-    for number in range(math.ceil(max(counts) / size)):
-        yield starts.take(torch.nonzero(place // size == number).flatten())
+    """The starts in waves of ``size``, 2 ``size``, 3 ``size``, ... for each image."""
+    place, begin, number = _place_in_image(starts), 0, 1
+    while begin < _most_of_an_image(starts):
+        end = begin + number * size
+        yield starts.take(torch.nonzero((place >= begin) & (place < end)).flatten())
+        begin, number = end, number + 1
 
 
 def _of_open_images(rows: Candidates, problem: Problem, found: Candidates) -> Candidates:
     """The rows of images that nothing found so far explains."""
     done = found.which[problem.explained(found.energy, found.which)]
     return rows.take(torch.nonzero(~torch.isin(rows.which, done)).flatten())
+
+
+def _place_in_image(rows: Candidates) -> Tensor:
+    """For every row how many rows of its image come before it."""
+    same = rows.which[:, None] == rows.which[None, :]
+    return same.tril(-1).sum(1)
+
+
+def _most_of_an_image(rows: Candidates) -> int:
+    return int(rows.which.bincount().max())
+
+
+def _nth_of_each(rows: Candidates, n: int) -> Candidates:
+    """Of rows sorted best first within each image, every image's n-th (from 0), where there is one."""
+    return rows.take(torch.nonzero(_place_in_image(rows) == n).flatten())
