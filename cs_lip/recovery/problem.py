@@ -1,7 +1,6 @@
 """The latent search problem: find latents whose image explains the measurements."""
 
 import copy
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,6 +19,9 @@ DEFAULT_PENALTY = 2.5e-4
 """Weight of |z|^2 beside the squared image error: CSGM's 0.001, which is for images in [-1, 1], on our [0, 1]."""
 
 GAIN_PROBES = 16
+
+MOST = 1e12
+"""Of noise and penalty: what float32 can still square and sum."""
 
 
 def mean_gain(operator: LinearOperator, generator: Generator) -> float:
@@ -159,8 +161,8 @@ def pose(
             f"{generator.image_shape}; try an operator or a generator of the other's shape"
         )
     for name, value in (("noise", noise), ("latent penalty", latent_penalty)):
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"the {name} must be a finite number of at least 0, got {value}; try 0")
+        if value is not None and not 0 <= value <= MOST:
+            raise ValueError(f"the {name} must be a number from 0 to {MOST:g}, got {value}; try 0")
     vectors = _checked_vectors(operator, measurements).to(generator.device, generator.dtype)
     gain = mean_gain(operator, generator)
     if gain <= 0:
