@@ -65,7 +65,7 @@ class Bench:
 def prepare(targets: int, measurements: int, seed: int) -> Bench:
     """Draws of the bundled generator from a stream of their own: target i is the same however many there are."""
     generator = load_generator(DEFAULT_GENERATOR)
-    latents = [generator.sample_latents(1, rng=stream(seed, f"benchmark-targets/{i}")) for i in range(targets)]
+    latents = [generator.sample_latents(1, generator=stream(seed, f"benchmark-targets/{i}")) for i in range(targets)]
     with torch.no_grad():
         images = generator(torch.cat(latents))
     photographs = {image.name: image.pixels for image in bundled_photographs(generator.image_shape)}

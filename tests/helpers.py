@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from cs_lip.priors import DCGAN, Generator
+from cs_lip.priors import DCGAN, Generator, Layer
 
 TINY_WIDTHS = (8, 16, 8, 3)
 """8 latents to images (3, 16, 16)."""
@@ -30,8 +30,8 @@ class LinearGenerator(Generator):
         super().__init__((weight.shape[1],), image_shape)
         self.weight = nn.Parameter(weight, requires_grad=False)
 
-    def draw(self, latents: Tensor) -> Tensor:
-        return 0.5 + (latents @ self.weight.T).unflatten(1, self.image_shape)
+    def layers(self) -> dict[str, Layer]:
+        return {"all": lambda state: (0.5 + (state[0] @ self.weight.T).unflatten(1, self.image_shape),)}
 
     def fold(self) -> "LinearGenerator":
         return self

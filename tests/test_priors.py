@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cs_lip.priors import DCGAN, DEFAULT_GENERATOR, bundled_generators, dcgan_from_state, load_generator
+from cs_lip.priors import DCGAN, DEFAULT_GENERATOR, build, bundled_generators, load_generator, recognise
 from cs_lip.priors.weights import read_weights, sha256_of
 from cs_lip.seeding import stream
 
@@ -29,7 +29,13 @@ def bundled() -> DCGAN:
 
 
 def latents_for(generator: DCGAN, count: int = 3) -> Tensor:
-    return generator.sample_latents(count, rng=stream(1, "test"))
+    return generator.sample_latents(count, generator=stream(1, "test"))
+
+
+def from_state(state: State) -> DCGAN:
+    generator = build(recognise(state))
+    assert isinstance(generator, DCGAN)
+    return generator
 
 
 # Drawing and folding
@@ -138,13 +144,13 @@ def test_latents_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 
 def test_sampled_latents_are_normal_and_repeat() -> None:
     generator = tiny_generator()
-    one = generator.sample_latents(2000, rng=stream(3, "latents"))
+    one = generator.sample_latents(2000, generator=stream(3, "latents"))
     assert one.shape == (2000, 8)
-    assert torch.equal(one, generator.sample_latents(2000, rng=stream(3, "latents")))
-    assert not torch.equal(one, generator.sample_latents(2000, rng=stream(4, "latents")))
+    assert torch.equal(one, generator.sample_latents(2000, generator=stream(3, "latents")))
+    assert not torch.equal(one, generator.sample_latents(2000, generator=stream(4, "latents")))
     assert abs(one.mean()) < 0.03
     assert abs(one.std() - 1) < 0.03
-    assert generator.double().sample_latents(2, rng=stream(3, "latents")).dtype == torch.float64
+    assert generator.double().sample_latents(2, generator=stream(3, "latents")).dtype == torch.float64
 
 
 def test_global_generators_are_left_alone(tmp_path: Path) -> None:
@@ -152,7 +158,7 @@ def test_global_generators_are_left_alone(tmp_path: Path) -> None:
     save_file(state, tmp_path / "tiny.safetensors")
     before = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes())
     generator = load_generator(str(tmp_path / "tiny.safetensors"))
-    generator.fold()(generator.sample_latents(2, rng=stream(0, "latents")))
+    generator.fold()(generator.sample_latents(2, generator=stream(0, "latents")))
     after = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes())
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
@@ -166,7 +172,7 @@ def test_global_generators_are_left_alone(tmp_path: Path) -> None:
 def test_state_round_trip(widths: tuple[int, ...], seed: int, counters: bool) -> None:
     source = tiny_generator(widths, seed)
     state = {name: value for name, value in source.state_dict().items() if counters or "num_batches" not in name}
-    generator = dcgan_from_state(state)
+    generator = from_state(state)
     assert generator.widths == widths
     assert not generator.training
     assert torch.equal(generator(latents_for(source)), source(latents_for(source)))
@@ -176,13 +182,13 @@ def test_state_round_trip(widths: tuple[int, ...], seed: int, counters: bool) ->
 
 def test_state_is_copied_and_converted() -> None:
     state = {name: value.double() for name, value in tiny_generator().state_dict().items()}
-    generator = dcgan_from_state(state)
+    generator = from_state(state)
     assert generator.dtype == torch.float32
     expected = generator(latents_for(generator))
     state["main.0.weight"].zero_()
     assert torch.equal(generator(latents_for(generator)), expected)
     same_type = tiny_generator().state_dict()
-    generator = dcgan_from_state(same_type)
+    generator = from_state(same_type)
     same_type["main.0.weight"].zero_()
     assert torch.equal(generator(latents_for(generator)), expected)
 
@@ -195,11 +201,11 @@ BAD_STATES: dict[str, tuple[Callable[[State], State], str]] = {
     "missing key": (lambda s: _without(s, "main.4.running_var"), "lack key 'main.4.running_var'"),
     "missing convolution": (lambda s: _without(s, "main.6.weight"), "have the unexpected key 'main.4.bias'"),
     "unexpected key": (lambda s: s | {"main.9.bias": torch.zeros(3)}, "have the unexpected key 'main.9.bias'"),
-    "no convolution at all": (lambda s: {"fc.weight": torch.zeros(3, 3)}, "no DCGAN .* among the keys .*fc.weight"),
-    "empty": (lambda s: {}, "no DCGAN"),
+    "no convolution at all": (lambda s: {"fc.weight": torch.zeros(3, 3)}, "no known layout among the keys .*fc.weight"),
+    "empty": (lambda s: {}, "no known layout"),
     "wrong shape": (lambda s: s | {"main.1.bias": torch.zeros(17)}, r"'main.1.bias' has shape \(17,\), expected"),
     "convolutions that do not chain": (lambda s: s | {"main.3.weight": torch.ones(5, 8, 4, 4)}, "has shape"),
-    "another kernel": (lambda s: s | {"main.0.weight": torch.ones(8, 16, 3, 3)}, "no DCGAN"),
+    "another kernel": (lambda s: s | {"main.3.weight": torch.ones(16, 8, 3, 3)}, "no DCGAN"),
     "NaN": (lambda s: s | {"main.3.weight": s["main.3.weight"].clone().fill_(torch.nan)}, "'main.3.weight' .*finite"),
     "infinite": (lambda s: s | {"main.4.bias": torch.full((8,), torch.inf)}, "'main.4.bias' .*finite"),
     "too large for single precision": (
@@ -220,7 +226,7 @@ BAD_STATES: dict[str, tuple[Callable[[State], State], str]] = {
 def test_bad_state_is_named_in_one_sentence(case: str) -> None:
     spoil, expected = BAD_STATES[case]
     with pytest.raises(ValueError, match=expected) as caught:
-        dcgan_from_state(spoil(tiny_generator().state_dict()))
+        from_state(spoil(tiny_generator().state_dict()))
     assert_one_sentence(caught.value)
 
 

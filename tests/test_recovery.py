@@ -75,7 +75,7 @@ def operators() -> dict[str, LinearOperator]:
 def draw(count: int, dtype: torch.dtype = torch.float32) -> tuple[Any, Tensor, Tensor]:
     """The tiny generator, latents and the images that it draws from them."""
     generator = tiny_generator().to(dtype)
-    latents = generator.sample_latents(count, rng=stream(0, "data"))
+    latents = generator.sample_latents(count, generator=stream(0, "data"))
     with torch.no_grad():
         return generator, latents, generator(latents)
 
@@ -97,7 +97,7 @@ def double_problem(request: pytest.FixtureRequest) -> Problem:
 
 
 def rows_of(problem: Problem, count: int = 7) -> tuple[Tensor, Tensor]:
-    latents = problem.generator.sample_latents(count, rng=stream(1, "rows"))
+    latents = problem.generator.sample_latents(count, generator=stream(1, "rows"))
     return latents, torch.arange(count) % problem.images
 
 
@@ -324,7 +324,7 @@ def test_levenberg_marquardt_needs_few_steps_on_a_linear_problem(
     linear: tuple[LinearGenerator, LinearOperator, Tensor],
 ) -> None:
     generator, operator, _ = linear
-    truth = generator.sample_latents(1, rng=stream(5, "data"))
+    truth = generator.sample_latents(1, generator=stream(5, "data"))
     recovery = recover(operator, operator(generator(truth)), generator, solver=LevenbergMarquardt(), restarts=1)
     assert recovery.status == (Status.CONVERGED,)
     assert len(recovery.history) <= 5
@@ -337,7 +337,7 @@ def test_default_is_not_biased_by_its_own_penalty(scale: float) -> None:
     weight = scale * torch.randn(192, 8, generator=stream(0, "weight"))
     generator = LinearGenerator(weight, (3, 8, 8))
     operator = Gaussian((3, 8, 8), 40, seed=0)
-    truth = generator.sample_latents(2, rng=stream(1, "data"))
+    truth = generator.sample_latents(2, generator=stream(1, "data"))
     recovery = recover(operator, operator(generator(truth)), generator)
     assert recovery.status == (Status.CONVERGED,) * 2
     torch.testing.assert_close(recovery.latents, truth, rtol=0, atol=0.01)
@@ -377,10 +377,10 @@ def check_consistency(recovery: Recovery, generator: Any, operator: LinearOperat
 def test_levenberg_marquardt_goes_to_the_bottom_on_a_face() -> None:
     generator = load_generator(DEFAULT_GENERATOR)
     with torch.no_grad():
-        face = generator(generator.sample_latents(1, rng=stream(7, "data")))
+        face = generator(generator.sample_latents(1, generator=stream(7, "data")))
     operator = Gaussian(generator.image_shape, 500, seed=0)
     # the truth's own neighbourhood as the start: the bottom of the search without the minutes that finding it takes
-    near, image = generator.sample_latents(1, rng=stream(7, "data")) + 0.1, torch.tensor([0])
+    near, image = generator.sample_latents(1, generator=stream(7, "data")) + 0.1, torch.tensor([0])
     problem = pose(operator, operator(face), generator)
     assert problem.relative_residual(problem.energy(near, image), image) > 0.01
     found = LevenbergMarquardt().solve(problem, near, image, Trace(problem))
@@ -512,7 +512,7 @@ def test_latent_without_effect_does_not_stop_levenberg_marquardt() -> None:
         generator.main[0].weight[0] = 0
     operator = operators()["gaussian"]
     with torch.no_grad():
-        images = generator(generator.sample_latents(1, rng=stream(0, "data")))
+        images = generator(generator.sample_latents(1, generator=stream(0, "data")))
     recovery = recover(operator, operator(images), generator, solver="levenberg-marquardt", latent_penalty=0)
     assert recovery.status == (Status.CONVERGED,)
 

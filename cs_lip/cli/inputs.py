@@ -71,7 +71,7 @@ def asked_images(files: Sequence[Path], generator: Generator, seed: int) -> list
             NamedImage(name, "file", read_image(path, generator.image_shape))
             for name, path in zip(names, files, strict=True)
         ]
-    latents = generator.sample_latents(IN_RANGE_SAMPLES, rng=stream(seed, "data"))
+    latents = generator.sample_latents(IN_RANGE_SAMPLES, generator=stream(seed, "data"))
     with torch.no_grad():
         draws = generator(latents)
     drawn = [NamedImage(f"draw-{index + 1}", "in-range", image) for index, image in enumerate(draws)]

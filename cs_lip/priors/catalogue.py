@@ -4,8 +4,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from cs_lip.priors.dcgan import DCGAN, dcgan_from_state
-from cs_lip.priors.weights import read_weights, sha256_of
+from cs_lip.priors.architectures import build
+from cs_lip.priors.generator import Generator
+from cs_lip.priors.weights import read_blueprint, sha256_of
 
 DEFAULT_GENERATOR = "digiface-dcgan"
 
@@ -54,11 +55,11 @@ def bundled_generators(folder: Path | None = None) -> dict[str, Entry]:
 _TEXTS = ("sha256", "architecture", "description", "licence", "source", "training_data", "training_data_terms")
 
 
-def load_generator(name_or_file: str, *, folder: Path | None = None) -> DCGAN:
+def load_generator(name_or_file: str, *, folder: Path | None = None) -> Generator:
     """A pretrained generator on the CPU, in evaluation mode: a bundled one by name, or a weight file by path.
 
     A bundled file is read only if its SHA-256 is the catalogue's. A file of one's own has no checksum to meet, but its
-    keys, shapes and values are checked all the same (`dcgan_from_state`), and nothing in it is ever executed.
+    keys, shapes and values are checked all the same (`recognise`), and nothing in it is ever executed.
 
     Raises:
         ValueError: unknown name, no such file, wrong checksum, wrong keys or shapes, or pickled code.
@@ -83,9 +84,9 @@ def load_generator(name_or_file: str, *, folder: Path | None = None) -> DCGAN:
     return _build(entry.path)
 
 
-def _build(path: Path) -> DCGAN:
-    state = read_weights(path)
+def _build(path: Path) -> Generator:
     try:
-        return dcgan_from_state(state)
+        return build(read_blueprint(path))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        text = str(error)
+        raise ValueError(text if str(path) in text else f"{path}: {text}") from None

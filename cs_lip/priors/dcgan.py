@@ -1,45 +1,97 @@
-"""DCGAN generators (Radford, Metz & Chintala 2016) in the layout of the PyTorch tutorial.
+"""DCGAN generators (Radford, Metz & Chintala 2016): a stack of transposed convolutions under the name ``main``.
 
-The tutorial stacks transposed convolutions under the name ``main``: ``main.0`` spreads the latent over 4x4 pixels,
-every later one (kernel 4, stride 2, padding 1) doubles the side, and batch norm and ReLU stand between them:
-``main.{0,3,6,...}.weight`` are the convolutions, ``main.{1,4,7,...}`` the norms. The last layer ends in tanh.
+``main.0`` spreads the latent over the first feature map, every later convolution doubles the side, and batch norm and
+ReLU stand between them: ``main.{0,3,6,...}.weight`` are the convolutions, ``main.{1,4,7,...}`` the norms, as in the
+PyTorch tutorial. The last layer ends in tanh.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from cs_lip.priors.generator import Generator
+from cs_lip.priors.generator import Generator, Layer, State
 
 KERNEL = 4
 
 
+class Doubling(nn.ConvTranspose2d):
+    """A transposed convolution of stride 2 that doubles the side: kernel 4, or 5 as TensorFlow's ``SAME`` aligns it.
+
+    A kernel of 5 with padding 1 gives one row and one column too many, and TensorFlow drops the last of each.
+    """
+
+    def __init__(self, fan_in: int, fan_out: int, kernel: int, bias: bool) -> None:
+        super().__init__(fan_in, fan_out, kernel, stride=2, padding=1, bias=bias)
+
+    def forward(self, features: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        return _doubled(features, self.weight, self.bias)
+
+
+def _doubled(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    height, width = features.shape[-2:]
+    doubled = nn.functional.conv_transpose2d(features, weight, bias, stride=2, padding=1)
+    return doubled[..., : 2 * height, : 2 * width]
+
+
 class DCGAN(Generator):
-    """The tutorial's DCGAN generator: latents ``(k,)`` to images ``(channels, 4 * 2^d, 4 * 2^d)`` in [0, 1].
+    """A DCGAN generator: latents ``(k,)`` to images ``(channels, first * 2^d, first * 2^d)`` in [0, 1].
 
     Args:
         widths: the channels of every feature map from the latent on, for example ``(100, 512, 256, 128, 64, 3)``
             draws 64x64 RGB images from 100 latents.
+        first: the side of the first feature map: 4 in the tutorial, 7 for images of 28x28.
+        kernel: of the layers that double the side: 4 in the tutorial, 5 in CSGM's TensorFlow code.
+        output_bias: whether the last layer has a bias.
+        labels: how many classes a conditional generator knows, 0 for one that knows none. The class is joined to the
+            latent as a one-hot vector, behind it.
+        label: the class that this generator draws, fixed.
+
+    Raises:
+        ValueError: the label is not one of the classes.
     """
 
-    def __init__(self, widths: tuple[int, ...]) -> None:
-        side = KERNEL * 2 ** (len(widths) - 2)
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        first: int = KERNEL,
+        kernel: int = KERNEL,
+        output_bias: bool = False,
+        labels: int = 0,
+        label: int = 0,
+    ) -> None:
+        side = first * 2 ** (len(widths) - 2)
+        if not 0 <= label < max(labels, 1):
+            raise ValueError(f"the label must be from 0 to {max(labels, 1) - 1}, got {label}; try 0")
         super().__init__(latent_shape=(widths[0],), image_shape=(widths[-1], side, side))
-        self.widths = widths
-        layers: list[nn.Module] = []
-        for index, (fan_in, fan_out) in enumerate(pairwise(widths)):
-            stride, padding = (1, 0) if index == 0 else (2, 1)
-            layers.append(nn.ConvTranspose2d(fan_in, fan_out, KERNEL, stride, padding, bias=False))
-            if index < len(widths) - 2:
-                layers += [nn.BatchNorm2d(fan_out), nn.ReLU()]
-        self.main = nn.Sequential(*layers, nn.Tanh())
+        self.widths = tuple(widths)
+        self.first, self.labels, self.label = first, labels, label
+        modules: list[nn.Module] = [nn.ConvTranspose2d(widths[0] + labels, widths[1], first, bias=False)]
+        for fan_in, fan_out in pairwise(widths[1:]):
+            last = len(modules) == 3 * (len(widths) - 2) - 2
+            modules += [nn.BatchNorm2d(fan_in), nn.ReLU(), Doubling(fan_in, fan_out, kernel, last and output_bias)]
+        self.main = nn.Sequential(*modules, nn.Tanh())
 
-    def draw(self, latents: Tensor) -> Tensor:
-        """Images in [0, 1]: the network's tanh range [-1, 1], shifted and halved."""
-        images: Tensor = self.main(latents[:, :, None, None])
-        return (images + 1) / 2
+    def layers(self) -> dict[str, Layer]:
+        """``start`` spreads the latent over the first feature map, ``double-1``, ``double-2``, ... follow."""
+        inner = [self.main[start : start + 3] for start in range(3, len(self.main) - 2, 3)]
+        return _named(self._start, inner, self._finish)
+
+    def _start(self, state: State) -> State:
+        (latents,) = state
+        if self.labels:
+            one_hot = latents.new_zeros(len(latents), self.labels)
+            one_hot[:, self.label] = 1
+            latents = torch.cat([latents, one_hot], 1)
+        return _apply(self.main[:3], (latents[:, :, None, None],))
+
+    def _finish(self, state: State) -> State:
+        """The last layer; the network's tanh range [-1, 1] is shifted and halved."""
+        (values,) = _apply(self.main[-2:], state)
+        return ((values + 1) / 2,)
 
     def fold(self) -> "FoldedDCGAN":
         """The same images from fewer operations; see `Generator.fold` and `FoldedDCGAN`."""
@@ -51,31 +103,44 @@ class FoldedDCGAN(Generator):
 
     With running mean ``mu``, variance ``v``, scale ``g`` and shift ``b``, the norm is the affine map ``s x + (b - mu
     s)`` with ``s = g / sqrt(v + eps)``, so the convolution's weights are scaled by ``s`` and it gets a bias. The first
-    layer sees a single pixel, which makes it a matrix product; the others keep their weights channels last, where the
-    CPU's convolutions are fastest.
+    layer sees a single pixel, which makes it a matrix product, and the fixed label a part of its bias; the others keep
+    their weights channels last, where the CPU's convolutions are fastest.
     """
 
     def __init__(self, source: DCGAN) -> None:
         super().__init__(source.latent_shape, source.image_shape)
-        first, *rest = _folded_layers(source)
-        self.grid = (first[0].shape[1], KERNEL, KERNEL)
+        (weight, bias), *rest = _folded_layers(source)
+        size = source.first**2
+        self.grid = (weight.shape[1], source.first, source.first)
+        if source.labels:
+            fixed = weight[source.widths[0] + source.label].flatten()
+            weight = weight[: source.widths[0]]
+        else:
+            fixed = torch.zeros_like(weight[0]).flatten()
         with torch.device("meta"):  # where PyTorch's initial weights cost no memory and no global random numbers
-            self.first = nn.Linear(source.widths[0], first[0].shape[1] * KERNEL**2)
-            convs = [nn.ConvTranspose2d(a, b, KERNEL, stride=2, padding=1) for a, b in pairwise(source.widths[1:])]
-        self.first.weight = nn.Parameter(first[0].flatten(1).T.contiguous())
-        self.first.bias = nn.Parameter(first[1].repeat_interleave(KERNEL**2))
+            self.first = nn.Linear(source.widths[0], weight.shape[1] * size)
+            doublings = [Doubling(w.shape[0], w.shape[1], w.shape[2], bias=True) for w, _ in rest]
+        self.first.weight = nn.Parameter(weight.flatten(1).T.contiguous())
+        self.first.bias = nn.Parameter(bias.repeat_interleave(size) + fixed)
         layers: list[nn.Module] = []
-        for conv, (weight, bias) in zip(convs, rest, strict=True):
-            conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
-            layers += [nn.ReLU(), conv]
+        for doubling, (weight, bias) in zip(doublings, rest, strict=True):
+            doubling.weight, doubling.bias = nn.Parameter(weight), nn.Parameter(bias)
+            layers += [nn.ReLU(), doubling]
         self.rest = nn.Sequential(*layers, nn.Tanh()).to(memory_format=torch.channels_last)
         self.eval().requires_grad_(False)
 
-    def draw(self, latents: Tensor) -> Tensor:
-        """Images in [0, 1], equal to the unfolded generator's up to rounding."""
-        features = self.first(latents).unflatten(1, self.grid)
-        images: Tensor = self.rest(features)
-        return (images + 1) / 2
+    def layers(self) -> dict[str, Layer]:
+        """The same cuts as the unfolded generator's, with the same activations up to rounding."""
+        inner = [self.rest[start : start + 2] for start in range(1, len(self.rest) - 2, 2)]
+        return _named(self._start, inner, self._finish)
+
+    def _start(self, state: State) -> State:
+        (latents,) = state
+        return (nn.functional.relu(self.first(latents).unflatten(1, self.grid)),)
+
+    def _finish(self, state: State) -> State:
+        (values,) = _apply(self.rest[-2:], state)
+        return ((values + 1) / 2,)
 
     def push(self, latent: Tensor, tangents: Tensor) -> Tensor:
         """See `Generator.push`. Only the tangents' products are in their precision: which ReLUs are active is decided
@@ -87,8 +152,8 @@ class FoldedDCGAN(Generator):
         pushed = nn.functional.linear(tangents, self.first.weight.to(dtype)).reshape(-1, *self.grid)
         pushed = pushed.contiguous(memory_format=torch.channels_last)
         for layer in self.rest:
-            if isinstance(layer, nn.ConvTranspose2d):
-                pushed = nn.functional.conv_transpose2d(pushed, layer.weight.to(dtype), stride=2, padding=1)
+            if isinstance(layer, Doubling):
+                pushed = _doubled(pushed, layer.weight.to(dtype))
             elif isinstance(layer, nn.ReLU):
                 pushed *= features > 0
             features = layer(features)
@@ -101,6 +166,16 @@ class FoldedDCGAN(Generator):
         return self
 
 
+def _named(start: Layer, inner: Sequence[nn.Module], finish: Layer) -> dict[str, Layer]:
+    doublings: list[Layer] = [*(partial(_apply, module) for module in inner), finish]
+    return {"start": start, **{f"double-{index}": layer for index, layer in enumerate(doublings, 1)}}
+
+
+def _apply(module: nn.Module, state: State) -> State:
+    (features,) = state
+    return (module(features),)
+
+
 def _folded_layers(source: DCGAN) -> list[tuple[Tensor, Tensor]]:
     """Weight and bias of every convolution with the batch norm after it folded in."""
     folded = []
@@ -108,7 +183,7 @@ def _folded_layers(source: DCGAN) -> list[tuple[Tensor, Tensor]]:
         if not isinstance(conv, nn.ConvTranspose2d):
             continue
         weight = conv.weight.detach().clone()
-        bias = torch.zeros(weight.shape[1], dtype=weight.dtype, device=weight.device)
+        bias = torch.zeros_like(weight[0, :, 0, 0]) if conv.bias is None else conv.bias.detach().clone()
         if isinstance(after, nn.BatchNorm2d):
             assert after.running_mean is not None and after.running_var is not None
             scale = after.weight.detach() / torch.sqrt(after.running_var + after.eps)
@@ -116,61 +191,3 @@ def _folded_layers(source: DCGAN) -> list[tuple[Tensor, Tensor]]:
             bias = after.bias.detach() - after.running_mean * scale
         folded.append((weight, bias))
     return folded
-
-
-def dcgan_from_state(state: Mapping[str, Tensor]) -> DCGAN:
-    """A `DCGAN` from a state dict in the tutorial's layout, its widths read off the weights.
-
-    Args:
-        state: name -> tensor; ``num_batches_tracked`` may be missing, any other key must be there and fit.
-
-    Raises:
-        ValueError: a key is missing or unexpected, a shape does not fit, or a weight is not finite.
-    """
-    with torch.device("meta"):  # where PyTorch's initial weights cost no memory and no global random numbers
-        generator = DCGAN(_widths(state))
-    expected = {name: value for name, value in generator.state_dict().items() if "num_batches_tracked" not in name}
-    given = {name: value for name, value in state.items() if "num_batches_tracked" not in name}
-    for problem, names in (
-        ("lack", sorted(expected.keys() - given.keys())),
-        ("have the unexpected", sorted(given.keys() - expected.keys())),
-    ):
-        if names:
-            raise ValueError(
-                f"the weights {problem} key {names[0]!r}, so they are not a DCGAN in the PyTorch tutorial's layout; "
-                "try a generator's state dict saved from that layout"
-            )
-    for name, value in expected.items():
-        if given[name].shape != value.shape:
-            raise ValueError(
-                f"weight {name!r} has shape {tuple(given[name].shape)}, expected {tuple(value.shape)}; "
-                "try the file as its author published it"
-            )
-    for name in expected:
-        _check_values(name, given[name])
-    weights = {name: value.detach().to(torch.float32, copy=True) for name, value in given.items()}
-    counters = {name: torch.tensor(0) for name in generator.state_dict() if name not in weights}
-    generator.load_state_dict(weights | counters, assign=True)
-    return generator.eval()
-
-
-def _widths(state: Mapping[str, Tensor]) -> tuple[int, ...]:
-    """The channels of each feature map, from ``main.0.weight``, ``main.3.weight``, ... as far as they go."""
-    widths: list[int] = []
-    while (weight := state.get(f"main.{3 * max(len(widths) - 1, 0)}.weight")) is not None:
-        if weight.dim() != 4 or tuple(weight.shape[2:]) != (KERNEL, KERNEL) or 0 in weight.shape:
-            break
-        widths += list(weight.shape[:2]) if not widths else [weight.shape[1]]
-    if len(widths) < 3:
-        raise ValueError(
-            f"no DCGAN in the PyTorch tutorial's layout among the keys {sorted(state)[:3]}...: expected 4x4 transposed "
-            "convolutions under 'main.0.weight', 'main.3.weight', ...; try a generator's state dict"
-        )
-    return tuple(widths)
-
-
-def _check_values(name: str, given: Tensor) -> None:
-    if not given.is_floating_point() or not torch.isfinite(given.float()).all():
-        raise ValueError(f"weight {name!r} holds values that are not finite real numbers; try an undamaged file")
-    if name.endswith("running_var") and (given < 0).any():
-        raise ValueError(f"weight {name!r} holds negative variances; try an undamaged file")

@@ -1,26 +1,68 @@
-"""The contract of a pretrained generator: latents in, images in [0, 1] out."""
+"""The contract of a generator: latents in, images in [0, 1] out."""
 
+import copy
 import math
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import jvp, vmap
+
+Geometry = Literal["gaussian", "sphere"]
+"""How latents are distributed: standard normal, or in a uniform direction, with a length that the network ignores."""
+
+State = tuple[Tensor, ...]
+"""What one layer hands to the next; every tensor has the batch in front."""
+
+Layer = Callable[[State], State]
 
 
 class Generator(nn.Module, ABC):
     """A network ``G`` that draws images from latents.
 
     ``G(z)`` maps ``(*batch, *latent_shape)`` to ``(*batch, *image_shape)`` with ``image_shape = (channels, height,
-    width)`` and values in [0, 1], whatever range the network itself works in. Latents follow a standard normal
-    distribution, so ``|z|^2`` is, up to a constant, minus twice the logarithm of their density.
+    width)`` and values in [0, 1], whatever range the network itself works in.
+
+    With ``gaussian`` geometry latents follow a standard normal distribution, so ``|z|^2`` is, up to a constant, minus
+    twice the logarithm of their density. With ``sphere`` geometry the network normalises its latents, so that their
+    length says nothing and a penalty on it means nothing.
     """
 
-    def __init__(self, latent_shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, latent_shape: tuple[int, ...], image_shape: tuple[int, int, int], geometry: Geometry = "gaussian"
+    ) -> None:
         super().__init__()
         self.latent_shape = latent_shape
         self.image_shape = image_shape
+        self.geometry: Geometry = geometry
+
+    @staticmethod
+    def wrap(
+        module: nn.Module,
+        *,
+        latent_shape: tuple[int, ...],
+        value_range: tuple[float, float],
+        geometry: Geometry = "gaussian",
+        labels: Tensor | None = None,
+    ) -> "Generator":
+        """Any module from latents to images as a `Generator`.
+
+        Args:
+            module: maps ``(batch, *latent_shape)`` to ``(batch, channels, height, width)``. It is used as it is, in
+                evaluation mode, and not copied; `fold` makes a frozen copy.
+            value_range: the values ``(low, high)`` that it gives to black and white, such as (-1, 1) after a tanh.
+                They are mapped to [0, 1], and what lies beyond is clipped.
+            geometry: ``sphere`` where the module normalises its latents.
+            labels: of a conditional module, fixed: one row ``(1, ...)``, which is repeated along the batch and passed
+                as the second argument.
+
+        Raises:
+            ValueError: the range is empty, or the module does not give images for such latents.
+        """
+        return _Wrapped(module, latent_shape, value_range, geometry, labels)
 
     @property
     def latent_size(self) -> int:
@@ -37,12 +79,13 @@ class Generator(nn.Module, ABC):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def sample_latents(self, count: int, *, rng: torch.Generator) -> Tensor:
-        """``count`` standard normal latents, ``(count, *latent_shape)``.
+    def sample_latents(self, count: int, *, generator: torch.Generator) -> Tensor:
+        """``count`` latents from the distribution that the network was trained on, ``(count, *latent_shape)``.
 
-        They are drawn on the CPU from ``rng`` and then moved, so a seed means the same latents on every device.
+        They are standard normal unless a subclass says otherwise. They are drawn on the CPU from the random
+        ``generator`` and then moved, so a seed means the same latents on every device.
         """
-        return torch.randn(count, *self.latent_shape, generator=rng).to(self.device, self.dtype)
+        return torch.randn(count, *self.latent_shape, generator=generator).to(self.device, self.dtype)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Images ``(*batch, *image_shape)`` in [0, 1] for latents ``(*batch, *latent_shape)``.
@@ -57,8 +100,19 @@ class Generator(nn.Module, ABC):
                 f"latents of shape {tuple(latents.shape)} do not end in this generator's latent shape "
                 f"{self.latent_shape}; try a tensor of shape (batch, {', '.join(map(str, self.latent_shape))})"
             )
-        images = self.draw(latents.reshape(-1, *self.latent_shape))
-        return images.reshape(*batch, *self.image_shape)
+        state: State = (latents.reshape(-1, *self.latent_shape),)
+        for layer in self.layers().values():
+            state = layer(state)
+        return state[0].reshape(*batch, *self.image_shape)
+
+    @abstractmethod
+    def layers(self) -> dict[str, Layer]:
+        """The network cut into named pieces that follow one another.
+
+        The first takes ``(latents,)`` with one batch dimension, each takes what the one before gave, and the last gives
+        ``(images,)`` in [0, 1]: composed, they are `forward`. Between any two the search may go on over the
+        activations instead of the latents (intermediate-layer optimisation: Daras et al., ICML 2021).
+        """
 
     def push(self, latent: Tensor, tangents: Tensor) -> Tensor:
         """The derivative of the image at ``latent`` along every tangent, ``(rows, *image_shape)``.
@@ -81,12 +135,85 @@ class Generator(nn.Module, ABC):
             images: Tensor = vmap(derivative)(tangents.to(latent.dtype))
         return images.to(tangents.dtype)
 
-    @abstractmethod
-    def draw(self, latents: Tensor) -> Tensor:
-        """`forward` for exactly one batch dimension, shapes already checked."""
-
-    @abstractmethod
     def fold(self) -> "Generator":
         """A frozen copy for inference that draws the same images: batch norm folded into the layer before it, the
         first layer as a matrix product, no weight asking for gradients, evaluation mode. Folding twice is harmless.
+
+        Unless a subclass knows better, nothing is folded.
         """
+        return copy.deepcopy(self).eval().requires_grad_(False)
+
+    def weight_groups(self) -> dict[str, tuple[str, ...]]:
+        """The names of the weights that may be pruned, by their role: ``input``, ``hidden`` and ``output``.
+
+        Biases and norms belong to no group. Here the weights of convolutions and linear layers in the order of the
+        network's modules: the first is the input, the last the output. Subclasses may have further groups.
+        """
+        names = [
+            f"{name}.weight"
+            for name, module in self.named_modules()
+            if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+        ]
+        return {"input": tuple(names[:1]), "hidden": tuple(names[1:-1]), "output": tuple(names[1:][-1:])}
+
+
+class _Wrapped(Generator):
+    """See `Generator.wrap`."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        latent_shape: tuple[int, ...],
+        value_range: tuple[float, float],
+        geometry: Geometry,
+        labels: Tensor | None,
+    ) -> None:
+        low, high = value_range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(f"the value range must be (low, high) with low < high, got {value_range}; try (-1, 1)")
+        super().__init__(latent_shape, _drawn_shape(module, latent_shape, labels), geometry)
+        self.module = module
+        self.value_range = (low, high)
+        self.register_buffer("labels", labels)
+        self.eval()
+
+    def layers(self) -> dict[str, Layer]:
+        return {"module": self._draw}
+
+    def _draw(self, state: State) -> State:
+        (latents,) = state
+        low, high = self.value_range
+        values: Tensor = self.module(latents, *_fixed(self.labels, latents))
+        return (((values - low) / (high - low)).clamp(0, 1),)
+
+
+def _fixed(labels: object, latents: Tensor) -> tuple[Tensor, ...]:
+    """The labels repeated along the batch, as arguments; none where there are no labels."""
+    return (labels.expand(len(latents), *labels.shape[1:]),) if isinstance(labels, Tensor) else ()
+
+
+def _drawn_shape(module: nn.Module, latent_shape: tuple[int, ...], labels: Tensor | None) -> tuple[int, int, int]:
+    """The shape of the images of a module, from a trial.
+
+    Raises:
+        ValueError: it draws nothing for two latents, or no images.
+    """
+    weight = next(module.parameters(), None)
+    if weight is None:
+        raise ValueError("the module has no weights, so it is no network; try a generator with its weights loaded")
+    latents = torch.zeros(2, *latent_shape, dtype=weight.dtype, device=weight.device)
+    try:
+        with torch.no_grad():
+            shape = tuple(module.eval()(latents, *_fixed(labels, latents)).shape)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"the module does not take latents of shape (2, {', '.join(map(str, latent_shape))}) ({first}); "
+            "try the latent shape that it was trained with"
+        ) from None
+    if len(shape) != 4 or shape[0] != 2:
+        raise ValueError(
+            f"the module gives shape {shape} for two latents, expected (2, channels, height, width); "
+            "try a module that draws images"
+        )
+    return shape[1], shape[2], shape[3]

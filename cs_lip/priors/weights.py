@@ -1,14 +1,20 @@
 """Weight files, read without ever running code from them."""
 
 import hashlib
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
 from torch import Tensor
+
+from cs_lip.files import atomic_path
+from cs_lip.priors.blueprint import Blueprint
+from cs_lip.priors.layouts import recognise
 
 
 def sha256_of(path: Path) -> str:
@@ -45,6 +51,37 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         kind = type(error).__name__
         raise ValueError(f"{path} is not a readable PyTorch weight file ({kind}); try to fetch it again") from None
     return _state_dict(content, path)
+
+
+def read_blueprint(path: Path) -> Blueprint:
+    """What a weight file makes: as its metadata say, where cs-lip wrote it, else as its keys tell (`recognise`).
+
+    Raises:
+        ValueError: as `read_weights` and `recognise`.
+    """
+    state = read_weights(path)
+    metadata = read_metadata(path) if path.suffix == ".safetensors" else {}
+    if "settings" not in metadata:
+        return recognise(state)
+    try:
+        settings = json.loads(metadata["settings"])
+        return Blueprint(metadata["architecture"], dict(settings), state)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise ValueError(f"the metadata of {path} do not say how to build it; try the file as it was written") from None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a whole safetensors file; empty where it has none."""
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+def write_blueprint(path: Path, blueprint: Blueprint, metadata: Mapping[str, str]) -> None:
+    """Write a blueprint as one safetensors file with ``metadata``, atomically; `read_blueprint` reads it."""
+    own = {"architecture": blueprint.architecture, "settings": json.dumps(blueprint.settings)}
+    state = {name: value.detach().contiguous() for name, value in blueprint.state.items()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save_safetensors(state, metadata={**metadata, **own}))
 
 
 def _state_dict(content: object, path: Path) -> dict[str, Tensor]:

@@ -100,7 +100,8 @@ def recover(
 def random_starts(problem: Problem, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """``count`` prior draws for every image, as rows: image i's starts do not depend on how many images there are."""
     latents = [
-        problem.generator.sample_latents(count, rng=stream(seed, f"latents/{image}")) for image in range(problem.images)
+        problem.generator.sample_latents(count, generator=stream(seed, f"latents/{image}"))
+        for image in range(problem.images)
     ]
     which = torch.arange(problem.images, device=problem.measurements.device).repeat_interleave(count)
     return torch.cat(latents), which

@@ -1,0 +1,62 @@
+"""The layouts in which generators' weights circulate, and telling them apart."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+
+from cs_lip.priors.blueprint import Blueprint
+from cs_lip.priors.dcgan_layouts import from_tutorial, is_tutorial
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a foreign weight file does not say and its owner must. None where the layout's own default holds.
+
+    Attributes:
+        labels: classes of a conditional generator.
+        label: the class to draw.
+    """
+
+    labels: int | None = None
+    label: int | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which weights are named.
+
+    Attributes:
+        name: what people call it.
+        matches: whether a state dict is in this layout, by its keys alone.
+        convert: the `Blueprint` of such a state dict; ValueError where it is not whole.
+        options: the `Options` that it takes.
+    """
+
+    name: str
+    matches: Callable[[Mapping[str, Tensor]], bool]
+    convert: Callable[..., Blueprint]
+    options: tuple[str, ...] = ()
+
+
+LAYOUTS: tuple[Layout, ...] = (Layout("DCGAN, PyTorch tutorial", is_tutorial, from_tutorial, ("labels", "label")),)
+
+
+def recognise(state: Mapping[str, Tensor], options: Options = Options()) -> Blueprint:
+    """The blueprint of a state dict in any of `LAYOUTS`.
+
+    Raises:
+        ValueError: in none of them, an option that the layout does not take, or weights that are not whole.
+    """
+    given = {field.name: getattr(options, field.name) for field in fields(options)}
+    given = {name: value for name, value in given.items() if value is not None}
+    for layout in LAYOUTS:
+        if layout.matches(state):
+            if surplus := sorted(given.keys() - set(layout.options)):
+                raise ValueError(f"the layout {layout.name!r} takes no {surplus[0]}; try without it")
+            return layout.convert(state, **given)
+    shown = ", ".join(repr(name[:60]) for name in sorted(state)[:3])
+    raise ValueError(
+        f"no known layout among the keys {shown}...; known are {', '.join(layout.name for layout in LAYOUTS)}; "
+        "try a generator's state dict in one of them, or wrap the module in Python with Generator.wrap"
+    )
