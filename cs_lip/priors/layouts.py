@@ -16,10 +16,18 @@ class Options:
     Attributes:
         labels: classes of a conditional generator.
         label: the class to draw.
+        space: the latents to search, ``z``, ``w`` or ``w+``, of a generator that has several.
+        image_shape: ``(channels, height, width)`` of a network that ends in a vector.
+        activation: between the layers of a plain decoder, such as ``relu``.
+        output: what the last layer gives, ``logits`` or ``sigmoid``.
     """
 
     labels: int | None = None
     label: int | None = None
+    space: str | None = None
+    image_shape: tuple[int, int, int] | None = None
+    activation: str | None = None
+    output: str | None = None
 
 
 @dataclass(frozen=True)
