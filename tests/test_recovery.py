@@ -15,10 +15,10 @@ import torch
 from helpers import LinearGenerator, assert_one_sentence, tiny_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from cs_lip.operators import Gaussian, LinearOperator, Mask, SubsampledFourier
-from cs_lip.priors import DEFAULT_GENERATOR, load_generator
+from cs_lip.priors import DEFAULT_GENERATOR, Generator, load_generator
 from cs_lip.recovery import (
     DEFAULT_SOLVER,
     LBFGS,
@@ -644,3 +644,43 @@ def test_generator_in_training_mode_is_searched_in_evaluation_mode() -> None:
     one, other = (recover(operator, operator(images), prior, solver=Adam(steps=3)) for prior in (generator, training))
     assert torch.equal(one.latents, other.latents)
     assert training.training
+
+
+# Generators that normalise their latents
+
+
+class Direction(nn.Module):
+    """Draws from the direction of its latents alone, as PGGAN and StyleGAN2 do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight = 0.05 * torch.randn(192, 8, generator=stream(0, "weight"))
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        unit = latents * latents.square().mean(1, keepdim=True).rsqrt()
+        return 0.5 + (unit @ self.weight.T).unflatten(1, (3, 8, 8))
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_latents_of_a_sphere_are_searched_without_a_penalty(name: str) -> None:
+    generator = Generator.wrap(Direction(), latent_shape=(8,), value_range=(0, 1), geometry="sphere")
+    operator = Gaussian((3, 8, 8), 40, seed=0)
+    truth = 3 * generator.sample_latents(1, generator=stream(1, "data"))
+    with torch.no_grad():
+        image = generator(truth)
+        measurements = operator(image)
+    recovery = recover(operator, measurements, generator, solver=QUICK[name])
+    assert recovery.configuration["latent_penalty"] == 0
+    assert float(mse(recovery, image)) < 1e-5
+    torch.testing.assert_close(
+        nn.functional.normalize(recovery.latents), nn.functional.normalize(truth), rtol=0, atol=2e-2
+    )
+
+
+def test_a_penalty_on_the_latents_of_a_sphere_is_refused() -> None:
+    generator = Generator.wrap(Direction(), latent_shape=(8,), value_range=(0, 1), geometry="sphere")
+    operator = Gaussian((3, 8, 8), 40, seed=0)
+    with pytest.raises(ValueError, match="normalises its latents") as caught:
+        recover(operator, torch.ones(1, 40), generator, latent_penalty=0.1)
+    assert_one_sentence(caught.value)

@@ -58,7 +58,8 @@ def recover(
         noise: standard deviation of the noise on every real measurement, in the units of ``y``; it says when the
             measurements count as explained (`cs_lip.recovery.stopping.discrepancy_target`).
         latent_penalty: weight of |z|^2. By default max(2.5e-4, noise^2 / gain): CSGM's value, or the Bayesian one for
-            noise above it; `LevenbergMarquardt` then relaxes it as the residual falls. A number is kept as it is.
+            noise above it, and 0 for a generator with ``sphere`` geometry; `LevenbergMarquardt` then relaxes it as the
+            residual falls. A number is kept as it is.
         seed: of the random starts; same seed, same result.
         progress: called with a `Record` after every iteration.
 
@@ -67,7 +68,8 @@ def recover(
 
     Raises:
         ValueError: shapes that do not fit, measurements that are not finite, an unknown solver, a negative noise or
-            penalty, fewer than one restart, or a seed that is no non-negative integer.
+            penalty, a penalty on the latents of a sphere, fewer than one restart, or a seed that is no non-negative
+            integer.
     """
     problem = pose(operator, measurements, generator, noise=noise, latent_penalty=latent_penalty)
     name, chosen = _chosen(solver)

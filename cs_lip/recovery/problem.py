@@ -163,14 +163,24 @@ def pose(
     for name, value in (("noise", noise), ("latent penalty", latent_penalty)):
         if value is not None and not 0 <= value <= MOST:
             raise ValueError(f"the {name} must be a number from 0 to {MOST:g}, got {value}; try 0")
+    if latent_penalty and generator.geometry == "sphere":
+        raise ValueError(
+            f"the latent penalty is {latent_penalty}, but this generator normalises its latents, so that their length "
+            "says nothing; try 0"
+        )
     vectors = _checked_vectors(operator, measurements).to(generator.device, generator.dtype)
     gain = mean_gain(operator, generator)
     if gain <= 0:
         raise ValueError("the operator maps every image to zero, so its measurements tell nothing; try another one")
-    penalty = max(DEFAULT_PENALTY, noise**2 / gain) if latent_penalty is None else latent_penalty
+    penalty = _default_penalty(generator, noise, gain) if latent_penalty is None else latent_penalty
     targets = discrepancy_target(vectors, noise)
     coarse = _coarse(generator)
     return Problem(operator, generator, coarse, vectors, noise, gain, penalty, latent_penalty is None, targets)
+
+
+def _default_penalty(generator: Generator, noise: float, gain: float) -> float:
+    """None where the generator normalises its latents, so that their length says nothing."""
+    return 0.0 if generator.geometry == "sphere" else max(DEFAULT_PENALTY, noise**2 / gain)
 
 
 def _coarse(generator: Generator) -> Generator:
