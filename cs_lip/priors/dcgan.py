@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from cs_lip.priors.generator import Generator, Layer, State
 
 KERNEL = 4
+KERNELS = (4, 5)
+"""Those that a layer of stride 2 and padding 1 doubles the side with."""
 
 
 class Doubling(nn.ConvTranspose2d):
@@ -50,7 +52,7 @@ class DCGAN(Generator):
         label: the class that this generator draws, fixed.
 
     Raises:
-        ValueError: the label is not one of the classes.
+        ValueError: fewer than three widths, another kernel, or a label that is not one of the classes.
     """
 
     def __init__(
@@ -63,6 +65,10 @@ class DCGAN(Generator):
         labels: int = 0,
         label: int = 0,
     ) -> None:
+        if len(widths) < 3:
+            raise ValueError(f"a DCGAN has three widths or more, got {len(widths)}; try (100, 512, 256, 128, 64, 3)")
+        if kernel not in KERNELS:
+            raise ValueError(f"the kernel must be 4 or 5, got {kernel}; try {KERNEL}")
         side = first * 2 ** (len(widths) - 2)
         if not 0 <= label < max(labels, 1):
             raise ValueError(f"the label must be from 0 to {max(labels, 1) - 1}, got {label}; try 0")
