@@ -1,29 +1,58 @@
-"""Networks that draw images: pretrained generators, loaded safely."""
+"""Networks that draw images: pretrained generators, loaded safely, and untrained networks."""
 
+from cs_lip.priors.adding import add_generator, check_new_name, remove_generator
 from cs_lip.priors.architectures import ARCHITECTURES, build
 from cs_lip.priors.blueprint import Blueprint
-from cs_lip.priors.catalogue import DEFAULT_GENERATOR, Entry, bundled_generators, load_generator
+from cs_lip.priors.catalogue import (
+    DEFAULT_GENERATOR,
+    Entry,
+    Listing,
+    bundled_generators,
+    load_generator,
+    user_folder,
+    user_generators,
+)
 from cs_lip.priors.dcgan import DCGAN, FoldedDCGAN
+from cs_lip.priors.deep_decoder import ConvDecoder, DeepDecoder
 from cs_lip.priors.generator import Generator, Geometry, Layer, State
 from cs_lip.priors.layouts import LAYOUTS, Options, recognise
+from cs_lip.priors.networks import UNTRAINED, untrained_network
 from cs_lip.priors.precision import has_fast_bfloat16
+from cs_lip.priors.skip import SKIP_SETTINGS, Skip, hourglass
+from cs_lip.priors.unet import UNet
+from cs_lip.priors.untrained import UntrainedNetwork
 
 __all__ = [
     "ARCHITECTURES",
     "DCGAN",
     "DEFAULT_GENERATOR",
     "LAYOUTS",
+    "SKIP_SETTINGS",
+    "UNTRAINED",
     "Blueprint",
+    "ConvDecoder",
+    "DeepDecoder",
     "Entry",
     "FoldedDCGAN",
     "Generator",
     "Geometry",
     "Layer",
+    "Listing",
     "Options",
+    "Skip",
     "State",
+    "UNet",
+    "UntrainedNetwork",
+    "add_generator",
     "build",
     "bundled_generators",
+    "check_new_name",
     "has_fast_bfloat16",
+    "hourglass",
     "load_generator",
     "recognise",
+    "remove_generator",
+    "untrained_network",
+    "user_folder",
+    "user_generators",
 ]

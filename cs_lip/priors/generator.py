@@ -60,7 +60,8 @@ class Generator(nn.Module, ABC):
                 as the second argument.
 
         Raises:
-            ValueError: the range is empty, or the module does not give images for such latents.
+            ValueError: the range is empty, the labels are not one row, or the module does not give images for such
+                latents.
         """
         return _Wrapped(module, latent_shape, value_range, geometry, labels)
 
@@ -146,15 +147,25 @@ class Generator(nn.Module, ABC):
     def weight_groups(self) -> dict[str, tuple[str, ...]]:
         """The names of the weights that may be pruned, by their role: ``input``, ``hidden`` and ``output``.
 
-        Biases and norms belong to no group. Here the weights of convolutions and linear layers in the order of the
-        network's modules: the first is the input, the last the output. Subclasses may have further groups.
+        Biases and norms belong to no group. Here as `weights_by_role` finds them; subclasses may have further groups.
         """
-        names = [
-            f"{name}.weight"
-            for name, module in self.named_modules()
-            if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
-        ]
-        return {"input": tuple(names[:1]), "hidden": tuple(names[1:-1]), "output": tuple(names[1:][-1:])}
+        return weights_by_role(self)
+
+
+def weights_by_role(network: nn.Module, inputs: int = 1) -> dict[str, tuple[str, ...]]:
+    """The weights of convolutions and linear layers in the order of the network's modules: the first ``inputs`` of them
+    are the ``input``, the last is the ``output``, and those between are ``hidden``.
+    """
+    names = [
+        f"{name}.weight"
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+    ]
+    return {
+        "input": tuple(names[:inputs]),
+        "hidden": tuple(names[inputs:-1]),
+        "output": tuple(names[inputs:][-1:]),
+    }
 
 
 class _Wrapped(Generator):
@@ -171,6 +182,8 @@ class _Wrapped(Generator):
         low, high = value_range
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"the value range must be (low, high) with low < high, got {value_range}; try (-1, 1)")
+        if labels is not None and tuple(labels.shape[:1]) != (1,):
+            raise ValueError(f"the labels must be one row (1, ...), got shape {tuple(labels.shape)}; try labels[:1]")
         super().__init__(latent_shape, _drawn_shape(module, latent_shape, labels), geometry)
         self.module = module
         self.value_range = (low, high)

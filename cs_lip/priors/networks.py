@@ -1,0 +1,50 @@
+"""The untrained networks by name, and building them from a seed."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from cs_lip.priors.deep_decoder import ConvDecoder, DeepDecoder
+from cs_lip.priors.skip import Skip, hourglass
+from cs_lip.priors.unet import UNet
+from cs_lip.priors.untrained import UntrainedNetwork
+from cs_lip.seeding import stream
+
+UNTRAINED: dict[str, Callable[..., UntrainedNetwork]] = {
+    "skip": Skip,
+    "hourglass": hourglass,
+    "deep_decoder": DeepDecoder,
+    "conv_decoder": ConvDecoder,
+    "unet": UNet,
+}
+"""What `untrained_network` can make; the arguments after the image's shape are JSON-able."""
+
+
+def untrained_network(name: str, image_shape: Sequence[int], seed: int = 0, **settings: Any) -> UntrainedNetwork:
+    """An untrained network on the CPU, in float32, with initial weights that are the seed's alone.
+
+    Args:
+        name: of `UNTRAINED`.
+        image_shape: ``(channels, height, width)``.
+        seed: of the weights; the input is a stream of its own (`UntrainedNetwork.sample_input`).
+        settings: of the network's class. Of ``skip``, `SKIP_SETTINGS` has the published ones by task.
+
+    Raises:
+        ValueError: an unknown name, settings that it does not take, an image that is too small for it, or a bad seed.
+    """
+    make = UNTRAINED.get(name)
+    if make is None:
+        raise ValueError(f"there is no untrained network {name[:40]!r}; try one of {', '.join(UNTRAINED)}")
+    weights = stream(seed, "weights")
+    try:
+        with torch.device("meta"):  # where PyTorch's initial weights cost no memory and no global random numbers
+            network = make(image_shape, **settings)
+        network.to_empty(device="cpu")
+    except (TypeError, RuntimeError, OverflowError) as error:
+        reason = str(error).partition("\n")[0][:120]
+        raise ValueError(
+            f"the settings {sorted(settings)} do not make the network {name!r} ({reason}); try its documented settings"
+        ) from None
+    network.initialise(weights)
+    return network

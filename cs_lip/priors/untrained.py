@@ -1,0 +1,164 @@
+"""The contract of an untrained network: weights in, one image in [0, 1] out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from cs_lip.priors.generator import weights_by_role
+from cs_lip.priors.initialisation import initialise
+
+Upsampling = Literal["nearest", "bilinear"]
+"""How a feature map grows: each pixel repeated, or interpolated (with ``align_corners=False``, as published)."""
+
+INPUT_SCALE = 0.1
+"""The largest value of a random input."""
+
+
+class UntrainedNetwork(nn.Module, ABC):
+    """A network ``f`` whose weights ``w`` are the unknowns: the image is ``f(w; u)`` for a fixed input ``u``.
+
+    A solver minimises over `parameters()`, of which `weight_groups` names those that may be pruned, how far ``f(w; u +
+    jitter * noise)`` is from explaining the measurements. That images are reached long before noise is, is the prior
+    (Ulyanov, Vedaldi & Lempitsky, CVPR 2018).
+
+    Batch norm takes the mean and the variance of the one image that is being drawn, in training and in evaluation mode
+    alike, as the published fits do: the image depends on the weights and the input and on nothing else.
+
+    Attributes:
+        image_shape: ``(channels, height, width)``.
+        input_shape: of one input, ``(channels, height, width)``.
+        jitter: the standard deviation of the normal noise that the published fit adds to the input, afresh in each
+            iteration; 0 where it adds none.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], input_shape: tuple[int, int, int], jitter: float = 0.0
+    ) -> None:
+        super().__init__()
+        if not 0 <= jitter < float("inf"):
+            raise ValueError(f"the jitter must be a standard deviation from 0 on, got {jitter}; try 0.03")
+        self.image_shape = image_shape
+        self.input_shape = input_shape
+        self.jitter = jitter
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of unknowns: weights, biases, and the scales and shifts of norms."""
+        return sum(values.numel() for values in self.parameters())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type of the weights, and so of the images."""
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def sample_input(self, *, generator: torch.Generator) -> Tensor:
+        """One input ``(1, *input_shape)``, uniform in [0, 0.1) unless a subclass says otherwise.
+
+        It is drawn on the CPU from the random ``generator`` and then moved, so a seed means the same input on every
+        device.
+        """
+        return (INPUT_SCALE * torch.rand(1, *self.input_shape, generator=generator)).to(self.device, self.dtype)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Start anew: draw all weights from the random ``generator``; see `cs_lip.priors.initialisation.initialise`."""
+        initialise(self, generator)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Images ``(batch, *image_shape)`` in [0, 1] for inputs ``(batch, *input_shape)``, each drawn on its own.
+
+        Raises:
+            ValueError: the inputs have another shape, or there is none.
+        """
+        if inputs.dim() != 4 or tuple(inputs.shape[1:]) != self.input_shape or not len(inputs):
+            raise ValueError(
+                f"inputs of shape {tuple(inputs.shape)} do not fit this network, which takes (batch, "
+                f"{', '.join(map(str, self.input_shape))}); try its sample_input"
+            )
+        return torch.cat([self._draw(one[None]) for one in inputs])
+
+    @abstractmethod
+    def _draw(self, features: Tensor) -> Tensor:
+        """The image ``(1, *image_shape)`` of one input ``(1, *input_shape)``."""
+
+    def weight_groups(self) -> dict[str, tuple[str, ...]]:
+        """The names of the weights that may be pruned, by their role, with the meaning of `Generator.weight_groups`."""
+        return weights_by_role(self)
+
+
+def image_norm(channels: int, *, affine: bool = True) -> nn.BatchNorm2d:
+    """Batch norm with the statistics of the image that is drawn, never with running ones."""
+    return nn.BatchNorm2d(channels, affine=affine, track_running_stats=False)
+
+
+def grown(features: Tensor, upsampling: str, size: tuple[int, int]) -> Tensor:
+    """Feature maps of twice the height and width, then cut to ``size``, which is at most one row and column less.
+
+    Cutting is what the published skip network does where it joins maps of different sizes (its centre crop of one row
+    too many drops the last); here it makes images of any size, and does nothing where each halving was even.
+    """
+    doubled = nn.functional.interpolate(features, scale_factor=2, mode=upsampling)
+    return doubled[..., : size[0], : size[1]]
+
+
+def halvings(image_shape: tuple[int, int, int], depth: int, least: int = 2) -> list[tuple[int, int]]:
+    """Height and width of an image and of each of its ``depth`` halvings, rounded up, the image first.
+
+    Raises:
+        ValueError: the last has less than ``least`` rows or columns.
+    """
+    _, height, width = image_shape
+    sizes = [(-(-height // 2**step), -(-width // 2**step)) for step in range(depth + 1)]
+    if min(sizes[-1]) < least:
+        raise ValueError(
+            f"images of {height}x{width} pixels leave {sizes[-1][0]}x{sizes[-1][1]} after {depth} halvings, expected "
+            f"{least}x{least} or more; try a network of fewer scales or {(least - 1) * 2**depth + 1} pixels a side"
+        )
+    return sizes
+
+
+def checked_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
+    """An image shape as a tuple.
+
+    Raises:
+        ValueError: it isn't three positive whole numbers.
+    """
+    if len(image_shape) != 3:
+        raise ValueError(
+            f"the image shape must be (channels, height, width), got {tuple(image_shape)}; try (3, 64, 64)"
+        )
+    channels, height, width = checked_numbers("image shape", image_shape)
+    return channels, height, width
+
+
+def checked_numbers(name: str, values: Sequence[int], least: int = 1) -> tuple[int, ...]:
+    """Whole numbers as a tuple.
+
+    Raises:
+        ValueError: there is none, or one of them is no integer or less than ``least``.
+    """
+    if not values or any(isinstance(value, bool) or not isinstance(value, int) or value < least for value in values):
+        raise ValueError(
+            f"the {name} must be whole numbers from {least} on, got {str(list(values))[:60]}; try the default"
+        )
+    return tuple(values)
+
+
+def checked_upsampling(upsampling: str) -> str:
+    """A name of `Upsampling`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if upsampling not in get_args(Upsampling):
+        raise ValueError(
+            f"there is no upsampling {str(upsampling)[:40]!r}; try one of {', '.join(get_args(Upsampling))}"
+        )
+    return upsampling
