@@ -8,8 +8,8 @@ from torch import Tensor
 from cs_lip.priors.blueprint import Blueprint
 
 FORMAT, START = "formatLayer.module.weight", "groupScale0.0.module.weight"
-DOUBLING = re.compile(r"scaleLayers\.(\d{1,3})\.([01])\.module\.(weight|bias)")
-RGB = re.compile(r"toRGBLayers\.(\d{1,3})\.module\.(weight|bias)")
+DOUBLING = re.compile(r"scaleLayers\.([0-9]{1,3})\.([01])\.module\.(weight|bias)")
+RGB = re.compile(r"toRGBLayers\.([0-9]{1,3})\.module\.(weight|bias)")
 
 
 def is_zoo(state: Mapping[str, Tensor]) -> bool:
