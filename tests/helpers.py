@@ -1,5 +1,9 @@
 """What the tests share: small generators, and what every message to a user must be."""
 
+import os
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -43,3 +47,13 @@ def assert_one_sentence(message: object) -> None:
     assert "\n" not in text
     assert "try " in text
     assert len(text) < 500
+
+
+class Trap:
+    """Pickles to a call that makes a folder: whoever unpickles it runs that call."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.marker),)

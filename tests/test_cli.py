@@ -333,19 +333,6 @@ def test_weight_files_that_cannot_be_used(here: Path, tiny: str) -> None:
         assert_refused(here, "recover", *QUICK, "--generator", name, says=says)
 
 
-class Payload:
-    """Pickles as a call that would write a file on loading."""
-
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return Path.touch, (Path("payload-ran"),)
-
-
-def test_pickled_code_is_refused_and_not_run(here: Path) -> None:
-    torch.save({"main.0.weight": Payload()}, here / "trap.pt")
-    assert_refused(here, "recover", *QUICK, "--generator", "trap.pt", says="could run code")
-    assert not (here / "payload-ran").exists()
-
-
 def test_a_swapped_bundled_file_is_refused_by_name(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "catalogue.toml").write_bytes((pretrained_folder() / "catalogue.toml").read_bytes())
     damaged = bytearray((pretrained_folder() / "digiface-dcgan.safetensors").read_bytes())

@@ -18,11 +18,13 @@ class Blueprint:
         architecture: a name of `cs_lip.priors.architectures.ARCHITECTURES`.
         settings: the arguments of that class, JSON-able.
         state: its state dict; buffers that only count batches may be missing.
+        layout: in which of `cs_lip.priors.layouts.LAYOUTS` the weights were; empty where none was asked.
     """
 
     architecture: str
     settings: dict[str, Any]
     state: dict[str, Tensor] = field(repr=False)
+    layout: str = ""
 
 
 def fill(network: Network, state: Mapping[str, Tensor], layout: str) -> Network:

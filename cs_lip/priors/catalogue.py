@@ -1,31 +1,91 @@
-"""The bundled generators: what they are, under which terms, and loading them with their checksums verified."""
+"""The generators known by name, bundled or the user's own: what they are, under which terms, and loading them with
+their checksums verified."""
 
+import os
+import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from platformdirs import user_data_path
 
 from cs_lip.priors.architectures import build
+from cs_lip.priors.formats import Format, format_of
 from cs_lip.priors.generator import Generator
-from cs_lip.priors.weights import read_blueprint, sha256_of
+from cs_lip.priors.layouts import NO_OPTIONS, Options
+from cs_lip.priors.weights import naming, read_blueprint, sha256_of
 
 DEFAULT_GENERATOR = "digiface-dcgan"
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+"""What a generator of the user's own may be called."""
+
+MAX_ENTRY = 2**16
+"""Bytes of a user's entry."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A bundled generator: where its weights lie, their SHA-256, and where they came from under which terms."""
+    """A generator known by name: where its weights lie, their SHA-256, and where they came from under which terms.
+
+    Attributes:
+        path, sha256, bytes: of the weights.
+        geometry: of the latents, as in `Generator`.
+        source, source_sha256: where the weights came from, and the checksum of the file that they came in.
+        layout: the layout of that file, a name of `cs_lip.priors.layouts.LAYOUTS`.
+        created, version: when cs-lip wrote the weights, in UTC, and which version of it.
+        options: of `cs_lip.priors.layouts.Options`, for weights that do not say themselves how to build them.
+    """
 
     name: str
     path: Path
     sha256: str
+    bytes: int
     architecture: str
     latent_shape: tuple[int, ...]
     image_shape: tuple[int, int, int]
     description: str
     licence: str
     source: str
-    training_data: str
-    training_data_terms: str
+    geometry: str = "gaussian"
+    training_data: str = ""
+    training_data_terms: str = ""
+    source_sha256: str = ""
+    layout: str = ""
+    created: str = ""
+    version: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+REQUIRED: dict[str, type] = {
+    "file": str,
+    "sha256": str,
+    "bytes": int,
+    "architecture": str,
+    "latent_shape": list,
+    "image_shape": list,
+}
+REQUIRED |= dict.fromkeys(("description", "licence", "source"), str)
+OPTIONAL: dict[str, type] = dict.fromkeys(
+    ("geometry", "training_data", "training_data_terms", "source_sha256", "layout"), str
+)
+OPTIONAL |= {"created": str, "version": str, "options": dict}
+"""The fields of an entry in a file, and their types. A file may have more, which are for people."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The user's own generators.
+
+    Attributes:
+        entries: those that can be loaded, by name.
+        damaged: a sentence on each entry that cannot.
+    """
+
+    entries: dict[str, Entry]
+    damaged: tuple[str, ...]
 
 
 def pretrained_folder() -> Path:
@@ -35,58 +95,147 @@ def pretrained_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "pretrained"
 
 
+def user_folder() -> Path:
+    """The folder of the user's own generators: ``generators`` in ``CS_LIP_HOME``, or where that is not set in the
+    platform's folder for the data of programs, such as ``~/.local/share/cs-lip``."""
+    home = os.environ.get("CS_LIP_HOME")
+    return (Path(home) if home else user_data_path("cs-lip", appauthor=False)) / "generators"
+
+
 def bundled_generators(folder: Path | None = None) -> dict[str, Entry]:
-    """The bundled generators by name, read from ``catalogue.toml`` in ``folder`` (default: `pretrained_folder`)."""
-    folder = folder or pretrained_folder()
-    table = tomllib.loads((folder / "catalogue.toml").read_text(encoding="utf-8"))
-    entries = {}
-    for name, row in table.items():
-        channels, height, width = row["image_shape"]
-        entries[name] = Entry(
-            name=name,
-            path=folder / row["file"],
-            latent_shape=tuple(row["latent_shape"]),
-            image_shape=(channels, height, width),
-            **{key: row[key] for key in _TEXTS},
-        )
-    return entries
-
-
-_TEXTS = ("sha256", "architecture", "description", "licence", "source", "training_data", "training_data_terms")
-
-
-def load_generator(name_or_file: str, *, folder: Path | None = None) -> Generator:
-    """A pretrained generator on the CPU, in evaluation mode: a bundled one by name, or a weight file by path.
-
-    A bundled file is read only if its SHA-256 is the catalogue's. A file of one's own has no checksum to meet, but its
-    keys, shapes and values are checked all the same (`recognise`), and nothing in it is ever executed.
+    """The bundled generators by name, read from ``catalogue.toml`` in ``folder`` (default: `pretrained_folder`).
 
     Raises:
-        ValueError: unknown name, no such file, wrong checksum, wrong keys or shapes, or pickled code.
+        ValueError: an entry lacks a field.
     """
-    entries = bundled_generators(folder)
-    entry = entries.get(name_or_file)
-    if entry is None:
-        path = Path(name_or_file)
-        if path.suffix == "" and not path.exists():
-            raise ValueError(
-                f"there is no bundled generator {name_or_file!r} and no such file; try one of {', '.join(entries)}"
-            )
-        return _build(path)
+    folder = folder or pretrained_folder()
+    table = tomllib.loads((folder / "catalogue.toml").read_text(encoding="utf-8"))
+    return {name: _entry(name, row, folder) for name, row in table.items()}
+
+
+def user_generators(folder: Path | None = None) -> Listing:
+    """The user's own generators, one ``NAME.toml`` each in ``folder`` (default: `user_folder`)."""
+    folder = folder or user_folder()
+    bundled, entries, damaged = bundled_generators(), {}, []
+    for path in sorted(folder.glob("*.toml")):
+        if path.name.startswith("."):  # still being written
+            continue
+        try:
+            entries[path.stem] = read_entry(path)
+            if path.stem in bundled:
+                del entries[path.stem]
+                raise ValueError(f"{path} has the name of a bundled generator; try to rename or remove it")
+        except ValueError as error:
+            damaged.append(str(error))
+    return Listing(entries, tuple(damaged))
+
+
+def read_entry(path: Path) -> Entry:
+    """The entry in a file ``NAME.toml``, beside its weights.
+
+    Raises:
+        ValueError: it is damaged, lacks a field, or the weights are missing.
+    """
+    advice = "try to add the generator again, with --overwrite"
+    try:
+        if not NAME.fullmatch(path.stem):
+            raise ValueError("its name has other characters than a-z, 0-9 and -")
+        with path.open("rb") as file:
+            row = tomllib.loads(file.read(MAX_ENTRY).decode("utf-8"))
+        entry = _entry(path.stem, row, path.parent)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ValueError(f"the entry {path} is damaged ({reason}); {advice}") from None
+    if not entry.path.is_file() or entry.path.stat().st_size != entry.bytes:
+        raise ValueError(f"the weights of {entry.name!r} are not whole at {entry.path}; {advice}")
+    return entry
+
+
+def load_generator(name_or_file: str, *, options: Options = NO_OPTIONS, folder: Path | None = None) -> Generator:
+    """A pretrained generator on the CPU, in evaluation mode: bundled or the user's own by name, or a file by path.
+
+    The file of a name is read only if its SHA-256 is the catalogue's. Any other file has no checksum to meet, but its
+    keys, shapes and values are checked all the same (`recognise`), and nothing in it is ever executed.
+
+    Args:
+        options: what a foreign file does not say; a generator known by name takes none.
+        folder: of the bundled generators, instead of `pretrained_folder`.
+
+    Raises:
+        ValueError: unknown name, no such file, wrong checksum, wrong keys or shapes, pickled code, or options that do
+            not fit.
+    """
+    bundled = bundled_generators(folder)
+    if name_or_file in bundled:
+        return _load_entry(bundled[name_or_file], options, "try to install cs-lip again")
+    own = user_folder() / f"{name_or_file}.toml"
+    if NAME.fullmatch(name_or_file) and own.is_file():
+        return _load_entry(read_entry(own), options, "try to add it again, with --overwrite")
+    path = Path(name_or_file)
+    if path.suffix == "" and not path.exists():
+        names = ", ".join([*bundled, *user_generators().entries])
+        raise ValueError(
+            f"there is no generator {name_or_file[:80]!r} and no such file; try one of {names[:300]}, or "
+            "`cs-lip generators add`"
+        )
+    return generator_from_file(path, options)
+
+
+def generator_from_file(path: Path, options: Options = NO_OPTIONS) -> Generator:
+    """A generator from a weight file of any format that is read, on the CPU and in evaluation mode.
+
+    Raises:
+        ValueError: as `load_generator`; the message names the file.
+    """
+    with naming(path):
+        if format_of(path) is Format.ONNX:
+            raise ValueError("ONNX is not read yet; try its weights in another format")
+        return build(read_blueprint(path, options))
+
+
+def _load_entry(entry: Entry, options: Options, advice: str) -> Generator:
+    if options != NO_OPTIONS:
+        raise ValueError(f"{entry.name!r} is in the catalogue as what it is; try without options, or the file itself")
     if not entry.path.is_file():
-        raise ValueError(f"the weights of {entry.name!r} are missing at {entry.path}; try to install cs-lip again")
+        raise ValueError(f"the weights of {entry.name!r} are missing at {entry.path}; {advice}")
     found = sha256_of(entry.path)
     if found != entry.sha256:
         raise ValueError(
             f"the weights of {entry.name!r} at {entry.path} have SHA-256 {found[:12]}..., expected "
-            f"{entry.sha256[:12]}..., so the file is damaged or was swapped; try to install cs-lip again"
+            f"{entry.sha256[:12]}..., so the file is damaged or was swapped; {advice}"
         )
-    return _build(entry.path)
+    return generator_from_file(entry.path, _options(entry.options))
 
 
-def _build(path: Path) -> Generator:
+def _options(table: Mapping[str, Any]) -> Options:
     try:
-        return build(read_blueprint(path))
-    except ValueError as error:
-        text = str(error)
-        raise ValueError(text if str(path) in text else f"{path}: {text}") from None
+        given: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
+        }
+        return Options(**given)
+    except TypeError:
+        raise ValueError(f"the options {sorted(table)} are of another version; try to add the file again") from None
+
+
+def _entry(name: str, row: object, folder: Path) -> Entry:
+    """One row of a catalogue.
+
+    Raises:
+        ValueError: a field is missing or of another type.
+    """
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{name!r} is no table of fields; try `cs-lip generators add`")
+    for key, kind in (REQUIRED | OPTIONAL).items():
+        if (key in row or key in REQUIRED) and type(row.get(key)) is not kind:
+            raise ValueError(f"the field {key!r} of {name!r} is {row.get(key)!r:.60}, expected {kind.__name__}")
+    file, latent_shape, image_shape = row["file"], row["latent_shape"], row["image_shape"]
+    if Path(file).name != file:
+        raise ValueError(f"the file {file[:60]!r} of {name!r} lies in another folder")
+    if len(image_shape) != 3 or not all(type(length) is int and length > 0 for length in latent_shape + image_shape):
+        raise ValueError(f"the shapes of {name!r} are no positive lengths, three of them for an image")
+    given = {key: row[key] for key in REQUIRED | OPTIONAL if key in row and key != "file"}
+    return Entry(
+        name=name,
+        path=folder / file,
+        **given | {"latent_shape": tuple(latent_shape), "image_shape": tuple(image_shape)},
+    )

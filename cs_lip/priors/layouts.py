@@ -1,12 +1,16 @@
 """The layouts in which generators' weights circulate, and telling them apart."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from torch import Tensor
 
 from cs_lip.priors.blueprint import Blueprint
-from cs_lip.priors.dcgan_layouts import from_tutorial, is_tutorial
+from cs_lip.priors.dcgan_layouts import from_csgm, from_tutorial, is_csgm, is_tutorial
+from cs_lip.priors.decoder_layouts import from_csgm_vae, from_linear, is_csgm_vae, is_linear
+from cs_lip.priors.pggan_layouts import from_zoo, is_zoo
+from cs_lip.priors.stylegan2_layouts import from_nvlabs, from_rosinality, is_nvlabs, is_rosinality
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Options:
         image_shape: ``(channels, height, width)`` of a network that ends in a vector.
         activation: between the layers of a plain decoder, such as ``relu``.
         output: what the last layer gives, ``logits`` or ``sigmoid``.
+        value_range: the values ``(low, high)`` that an ONNX network gives to black and white.
     """
 
     labels: int | None = None
@@ -28,6 +33,10 @@ class Options:
     image_shape: tuple[int, int, int] | None = None
     activation: str | None = None
     output: str | None = None
+    value_range: tuple[float, float] | None = None
+
+
+NO_OPTIONS = Options()
 
 
 @dataclass(frozen=True)
@@ -47,22 +56,36 @@ class Layout:
     options: tuple[str, ...] = ()
 
 
-LAYOUTS: tuple[Layout, ...] = (Layout("DCGAN, PyTorch tutorial", is_tutorial, from_tutorial, ("labels", "label")),)
+LAYOUTS: tuple[Layout, ...] = (
+    Layout("DCGAN, PyTorch tutorial", is_tutorial, from_tutorial, ("labels", "label")),
+    Layout("DCGAN, CSGM in TensorFlow", is_csgm, from_csgm),
+    Layout("PGGAN, pytorch_GAN_zoo", is_zoo, from_zoo),
+    Layout("StyleGAN2, NVlabs stylegan2-ada-pytorch", is_nvlabs, from_nvlabs, ("label", "space")),
+    Layout("StyleGAN2, rosinality stylegan2-pytorch", is_rosinality, from_rosinality, ("space",)),
+    Layout("VAE, CSGM in TensorFlow", is_csgm_vae, from_csgm_vae, ("image_shape",)),
+    Layout("plain decoder", is_linear, from_linear, ("image_shape", "activation", "output")),
+)
+"""In the order in which they are tried."""
 
 
-def recognise(state: Mapping[str, Tensor], options: Options = Options()) -> Blueprint:
+def given_options(options: Options) -> dict[str, Any]:
+    """The options that are not None, by name."""
+    given = {field.name: getattr(options, field.name) for field in fields(options)}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def recognise(state: Mapping[str, Tensor], options: Options = NO_OPTIONS) -> Blueprint:
     """The blueprint of a state dict in any of `LAYOUTS`.
 
     Raises:
         ValueError: in none of them, an option that the layout does not take, or weights that are not whole.
     """
-    given = {field.name: getattr(options, field.name) for field in fields(options)}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = given_options(options)
     for layout in LAYOUTS:
         if layout.matches(state):
             if surplus := sorted(given.keys() - set(layout.options)):
                 raise ValueError(f"the layout {layout.name!r} takes no {surplus[0]}; try without it")
-            return layout.convert(state, **given)
+            return replace(layout.convert(state, **given), layout=layout.name)
     shown = ", ".join(repr(name[:60]) for name in sorted(state)[:3])
     raise ValueError(
         f"no known layout among the keys {shown}...; known are {', '.join(layout.name for layout in LAYOUTS)}; "

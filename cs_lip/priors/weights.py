@@ -2,19 +2,29 @@
 
 import hashlib
 import json
-import pickle
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cs_lip.files import atomic_path
+from cs_lip.priors.archives import read_npz
 from cs_lip.priors.blueprint import Blueprint
-from cs_lip.priors.layouts import recognise
+from cs_lip.priors.formats import Format, format_of
+from cs_lip.priors.layouts import NO_OPTIONS, Options, recognise
+from cs_lip.priors.pickles import load_pytorch_legacy, load_pytorch_zip
+from cs_lip.priors.states import choose_state, own_copies
+
+MAX_HEADER = 2**22
+"""Bytes of a safetensors header, enough for ten thousands of tensors."""
+
+MAX_SETTINGS = 4096
+"""Characters of a generator's settings."""
 
 
 def sha256_of(path: Path) -> str:
@@ -24,79 +34,119 @@ def sha256_of(path: Path) -> str:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weight file by name: safetensors, or a PyTorch file read with ``weights_only=True``.
+    """The tensors of a generator in a weight file by name: safetensors, npz, or either of PyTorch's formats.
 
-    A PyTorch file may hold the state dict itself or exactly one state dict under some key, as training scripts save
-    it beside the optimiser's.
+    A PyTorch file may hold the state dict itself, or several under names, as training scripts save them: see
+    `choose_state`.
 
     Raises:
-        ValueError: the file is missing, damaged, holds no tensors, or holds pickled code.
+        ValueError: the file is missing, damaged, too large, of a format that holds no state dict, holds pickled code,
+            a name twice, or claims more values than it has.
     """
-    if not path.is_file():
-        raise ValueError(f"there is no weight file {path}; try `cs-lip generators` for the ones that are bundled")
-    if path.suffix == ".safetensors":
-        try:
-            return load_safetensors(path.read_bytes())
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a whole safetensors file ({error}); try to fetch it again") from None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ValueError(
-            f"{path} holds pickled objects other than plain tensors, which could run code, so it was not loaded; "
-            "try its state dict alone, saved as safetensors"
-        ) from None
-    except Exception as error:  # on damaged bytes PyTorch's reader raises nearly anything
-        # Its own message may advise to switch the safe reading off, so only the kind of failure is passed on.
-        kind = type(error).__name__
-        raise ValueError(f"{path} is not a readable PyTorch weight file ({kind}); try to fetch it again") from None
-    return _state_dict(content, path)
+    match format_of(path):
+        case Format.SAFETENSORS:
+            read_metadata(path)
+            try:
+                state = load_file(path)
+            except (SafetensorError, OSError, KeyError) as error:
+                raise _damaged(path, error) from None
+        case Format.NPZ:
+            state = read_npz(path)
+        case Format.PYTORCH_ZIP:
+            state = choose_state(load_pytorch_zip(path), path)
+        case Format.PYTORCH_LEGACY:
+            state = choose_state(load_pytorch_legacy(path), path)
+        case Format.NVLABS:
+            raise ValueError(
+                f"{path} is a pickle, which could run code, so it was not loaded; try its state dict alone"
+            )
+        case Format.ONNX:
+            raise ValueError(f"{path} is ONNX, a network and no state dict; try load_generator")
+    return own_copies(state, path)
 
 
-def read_blueprint(path: Path) -> Blueprint:
+def read_blueprint(path: Path, options: Options = NO_OPTIONS) -> Blueprint:
     """What a weight file makes: as its metadata say, where cs-lip wrote it, else as its keys tell (`recognise`).
 
+    Args:
+        options: what a foreign file does not say; a file that cs-lip wrote takes none.
+
     Raises:
-        ValueError: as `read_weights` and `recognise`.
+        ValueError: as `read_weights` and `recognise`; the message names the file.
     """
-    state = read_weights(path)
-    metadata = read_metadata(path) if path.suffix == ".safetensors" else {}
-    if "settings" not in metadata:
-        return recognise(state)
+    with naming(path):
+        metadata = read_metadata(path) if format_of(path) is Format.SAFETENSORS else {}
+        if "settings" not in metadata:
+            return recognise(read_weights(path), options)
+        if options != NO_OPTIONS:
+            raise ValueError(f"{path} was written by cs-lip and says itself how to build it; try without options")
+        return _own_blueprint(path, metadata)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Puts the file's name in front of the sentences that lack it."""
     try:
-        settings = json.loads(metadata["settings"])
-        return Blueprint(metadata["architecture"], dict(settings), state)
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise ValueError(f"the metadata of {path} do not say how to build it; try the file as it was written") from None
+        yield
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if str(path) in text else f"{path}: {text}") from None
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a whole safetensors file; empty where it has none."""
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
+    """The metadata of a safetensors file; empty where it has none.
+
+    Raises:
+        ValueError: its header is damaged, absurdly large, or has a name twice.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(MAX_HEADER, size - 8):
+            raise ValueError(
+                f"{path} is not a whole safetensors file (it claims a header of {length} bytes); try to fetch it again"
+            )
+        try:
+            header = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_without_repeats)
+        except (ValueError, RecursionError) as error:
+            raise _damaged(path, error) from None
+    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _damaged(path, "no table of names")
+    return metadata
 
 
 def write_blueprint(path: Path, blueprint: Blueprint, metadata: Mapping[str, str]) -> None:
     """Write a blueprint as one safetensors file with ``metadata``, atomically; `read_blueprint` reads it."""
-    own = {"architecture": blueprint.architecture, "settings": json.dumps(blueprint.settings)}
+    own = {
+        "architecture": blueprint.architecture,
+        "settings": json.dumps(blueprint.settings),
+        "layout": blueprint.layout,
+    }
     state = {name: value.detach().contiguous() for name, value in blueprint.state.items()}
     with atomic_path(path) as temporary:
-        temporary.write_bytes(save_safetensors(state, metadata={**metadata, **own}))
+        save_file(state, temporary, metadata={**metadata, **own})
 
 
-def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
-    """The one mapping of names to tensors in ``content``, at the top or one level down."""
-    candidates = [content, *content.values()] if isinstance(content, Mapping) else []
-    states = [
-        dict(value)
-        for value in candidates
-        if isinstance(value, Mapping)
-        and value
-        and all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
-    ]
-    if len(states) != 1:
-        raise ValueError(
-            f"{path} holds {len(states)} state dicts where exactly one was expected; "
-            "try to save the generator's state dict alone, as safetensors"
-        )
-    return states[0]
+def _own_blueprint(path: Path, metadata: Mapping[str, str]) -> Blueprint:
+    try:
+        settings = json.loads(metadata["settings"]) if len(metadata["settings"]) <= MAX_SETTINGS else None
+        architecture = metadata["architecture"]
+    except (KeyError, ValueError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise ValueError(f"the metadata of {path} do not say how to build it; try the file as it was written")
+    return Blueprint(architecture, settings, read_weights(path), metadata.get("layout", ""))
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the name {name[:60]!r} is there twice")
+    return table
+
+
+def _damaged(path: Path, reason: object) -> ValueError:
+    text = " ".join(str(reason).split())[:120]
+    return ValueError(f"{path} is not a whole safetensors file ({text}); try to fetch it again")

@@ -1,0 +1,125 @@
+"""PyTorch's own weight files, read by ``torch.load(weights_only=True)`` after a look at what their pickles name."""
+
+import argparse
+import pickle
+import pickletools
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from cs_lip.priors.archives import archive_members, check_stored
+
+MAX_PICKLE = 2**22
+"""Bytes of a file's pickles; those of a state dict hold names and shapes only, the numbers lie outside."""
+
+
+class _Config:
+    """Stands in for the settings object in the checkpoints of pytorch_GAN_zoo."""
+
+
+STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (argparse.Namespace, "argparse.Namespace"),
+    (_Config, "models.utils.config.BaseConfig"),
+]
+"""Inert holders of settings that published checkpoints carry beside their weights."""
+
+_NUMBERS = ["Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool"]
+_DTYPES = ["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"]
+HARMLESS = {
+    "collections OrderedDict",
+    "torch Size",
+    "torch device",
+    "torch._utils _rebuild_tensor",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_tensor_v3",
+    "torch._utils _rebuild_parameter",
+    "torch.nn.parameter Parameter",
+    "torch.storage UntypedStorage",
+    *(f"torch {number}Storage" for number in _NUMBERS),
+    *(f"torch {dtype}" for dtype in _DTYPES),
+    *(" ".join(name.rsplit(".", 1)) for name in ("argparse.Namespace", "models.utils.config.BaseConfig")),
+}
+"""What the pickles may name, ``module name``. PyTorch's list is longer: it has ``bytearray``, which can ask for any
+amount of memory, and kinds of tensors that no generator is made of."""
+
+
+def load_pytorch_zip(path: Path) -> object:
+    """What a file of `torch.save` holds. Its tensors lie on the mapped file, so they take no memory until copied.
+
+    Raises:
+        ValueError: damaged, or its pickle names anything but tensors and settings.
+    """
+    if path.suffix == ".safetensors":  # by which torch.load goes, and it would not see our check
+        raise ValueError(f"{path} is a PyTorch file and named as another format; try to rename it to {path.stem}.pt")
+    check_stored(path)
+    with _readable(path):
+        (member,) = [member for name, member in archive_members(path).items() if name.partition("/")[2] == "data.pkl"]
+        with zipfile.ZipFile(path) as archive:
+            _check_names(BytesIO(archive.read(member)), path)
+        return _load(path, mmap=True)
+
+
+def load_pytorch_legacy(path: Path) -> object:
+    """What a file of `torch.save` in the format before PyTorch 1.6 holds.
+
+    Raises:
+        ValueError: as `load_pytorch_zip`.
+    """
+    with _readable(path), path.open("rb") as file:
+        for _ in range(5):  # a number, the version, the machine, the content, and the names of its storages
+            _check_names(file, path)
+        file.seek(0)
+        return _load(file)
+
+
+def _load(file: Path | IO[bytes], **how: Any) -> object:
+    with torch.serialization.safe_globals(STAND_INS):
+        return torch.load(file, map_location="cpu", weights_only=True, **how)
+
+
+class _RefusedError(ValueError):
+    """What a file was refused for, in a whole sentence."""
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns all that a reader raises into one sentence."""
+    try:
+        yield
+    except _RefusedError:
+        raise
+    except pickle.UnpicklingError:
+        raise _holds_code(path, "an unknown instruction") from None
+    except Exception as error:  # on damaged bytes PyTorch's reader raises nearly anything
+        # Its own message may advise to switch the safe reading off, so only the kind of failure is passed on.
+        kind = type(error).__name__
+        raise ValueError(f"{path} is not a readable PyTorch weight file ({kind}); try to fetch it again") from None
+
+
+def _check_names(file: IO[bytes], path: Path) -> None:
+    """Read the instructions of one pickle, without following any, and refuse names that are not `HARMLESS`."""
+    start = file.tell()
+    for opcode, argument, place in pickletools.genops(file):
+        if (place or 0) - start > MAX_PICKLE:
+            raise _RefusedError(
+                f"{path} holds more than {MAX_PICKLE} bytes of pickled objects; try the generator's state dict alone"
+            )
+        named = argument if opcode.name == "GLOBAL" else opcode.name
+        if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4") and named not in HARMLESS:
+            raise _holds_code(path, str(named).replace(" ", "."))
+        if opcode.name == "PROTO" and argument != 2:
+            raise _RefusedError(
+                f"{path} was saved with pickle protocol {argument}, expected 2; try torch.save as it is"
+            )
+
+
+def _holds_code(path: Path, name: str) -> ValueError:
+    return _RefusedError(
+        f"{path} holds pickled objects other than plain tensors ({name[:60]!r}), which could run code, so it was not "
+        "loaded; try its state dict alone, saved as safetensors"
+    )
