@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cs_lip.evaluation.images import bundled_photographs
+from cs_lip.evaluation.pictures import bundled_photographs
 from cs_lip.operators import (
     BlockDiagonal,
     Blur,

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
-from cs_lip.evaluation.images import LUMA, MAX_PIXELS, STRIP_PIXELS, _to_tensor, bundled_photographs, read_image
+from cs_lip.evaluation.images import LUMA, MAX_PIXELS, STRIP_PIXELS, read_image, to_tensor
 
 SHAPE = (3, 16, 24)
 PIXELS = np.array(Image.fromarray(skimage.data.astronaut()).resize((48, 32)))
@@ -138,7 +138,7 @@ def test_any_size_crops_about_the_centre(width: int, height: int, shape: tuple[i
     # A picture that mirrors into itself gives an image that does, up to the pixel by which a crop may be off centre.
     ramp = np.minimum(np.arange(width), np.arange(width)[::-1]) / max(1, (width - 1) // 2)
     image = Image.fromarray(np.broadcast_to((200 * ramp).astype(np.uint8), (height, width)))
-    read = _to_tensor(image, (1, *shape))
+    read = to_tensor(image, (1, *shape))
     assert read.shape == (1, *shape)
     assert 0 <= read.min() <= read.max() <= 200 / 255 + 1e-6
     scale = min(width / shape[1], height / shape[0])
@@ -150,10 +150,10 @@ def test_any_size_crops_about_the_centre(width: int, height: int, shape: tuple[i
 def test_shrinking_keeps_the_mean_and_a_linear_ramp(factor: int, seed: int) -> None:
     values = np.random.default_rng(seed).integers(0, 256, (8 * factor, 8 * factor, 3), dtype=np.uint8)
     # Away from the edge every pixel weighs the same, so the means agree up to the edge's share.
-    read = _to_tensor(Image.fromarray(values), (3, 8, 8))
+    read = to_tensor(Image.fromarray(values), (3, 8, 8))
     assert abs(read.mean() - values.mean() / 255) < 0.05
     ramp = np.broadcast_to(np.arange(8 * factor, dtype=np.uint16)[None, :] * 700, (8 * factor, 8 * factor))
-    read = _to_tensor(Image.fromarray(np.ascontiguousarray(ramp)), (1, 8, 8))
+    read = to_tensor(Image.fromarray(np.ascontiguousarray(ramp)), (1, 8, 8))
     centres = (np.arange(8) + 0.5) * factor - 0.5
     a_twentieth_of_a_pixel = 0.05 * 700 / 65535
     assert np.allclose(read[0, 4, 1:-1], centres[1:-1] * 700 / 65535, atol=a_twentieth_of_a_pixel)
@@ -167,7 +167,7 @@ def test_a_huge_picture_is_read_in_strips_without_a_warning(tmp_path: Path, name
     gray = COLOUR.convert("L")
     options = {"compress_level": 1} if name.endswith(".png") else {}
     path = write(tmp_path / name, gray.resize(size, Image.Resampling.NEAREST), **options)
-    expected = _to_tensor(gray.resize((100, 96), Image.Resampling.NEAREST), SHAPE)
+    expected = to_tensor(gray.resize((100, 96), Image.Resampling.NEAREST), SHAPE)
     assert (read_image(path, SHAPE) - expected).abs().mean() < 0.02
 
 
@@ -234,19 +234,3 @@ def test_damaged_bytes_never_give_anything_but_an_image_or_a_refusal(
 def test_an_impossible_shape_is_refused(tmp_path: Path, shape: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="try a generator"):
         read_image(write(tmp_path / "a.png", COLOUR), shape)
-
-
-def test_bundled_photographs_are_what_they_say() -> None:
-    photographs = bundled_photographs((3, 64, 64))
-    assert [photograph.name for photograph in photographs] == ["astronaut", "chelsea"]
-    for photograph in photographs:
-        assert photograph.source == "photograph"
-        assert photograph.pixels.shape == (3, 64, 64)
-        assert 0 <= photograph.pixels.min() < 0.2
-        assert 0.8 < photograph.pixels.max() <= 1
-    # The face: skin (more red than blue) in the middle, the gray backdrop in the upper corners.
-    astronaut = photographs[0].pixels
-    middle, corner = astronaut[:, 30:45, 25:38].mean((1, 2)), astronaut[:, :6, :6].mean((1, 2))
-    assert middle[0] - middle[2] > 0.15
-    assert (corner - corner.mean()).abs().max() < 0.06
-    assert bundled_photographs((1, 32, 48))[0].pixels.shape == (1, 32, 48)

@@ -8,12 +8,15 @@ from typing import Any
 import click
 import torch
 
-from cs_lip.evaluation.images import NamedImage, bundled_photographs, read_image
+from cs_lip.evaluation.images import NamedImage, read_image
+from cs_lip.evaluation.pictures import bundled_photographs, picture
 from cs_lip.evaluation.store import FIGURE_FILE, RUN_FILE, SUMMARY_FILE
 from cs_lip.priors import Generator
 from cs_lip.seeding import MAX_SEED, stream
 
 IN_RANGE_SAMPLES = 3
+
+IMAGE_HELP = "A picture to measure: a file, or the name of a bundled one, such as camera; repeat."
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -64,18 +67,22 @@ def find_device(name: str) -> torch.device:
 
 
 def asked_images(files: Sequence[Path], generator: Generator, seed: int) -> list[NamedImage]:
-    """The picture files, or without any the bundled samples: unseen draws of the generator, then real photographs."""
+    """The pictures asked for, or without any the bundled samples: unseen draws of the generator, then photographs."""
     if files:
         names = _distinct_names(files)
-        return [
-            NamedImage(name, "file", read_image(path, generator.image_shape))
-            for name, path in zip(names, files, strict=True)
-        ]
+        return [_asked_image(name, path, generator.image_shape) for name, path in zip(names, files, strict=True)]
     latents = generator.sample_latents(IN_RANGE_SAMPLES, generator=stream(seed, "data"))
     with torch.no_grad():
         draws = generator(latents)
     drawn = [NamedImage(f"draw-{index + 1}", "in-range", image) for index, image in enumerate(draws)]
     return drawn + list(bundled_photographs(generator.image_shape))
+
+
+def _asked_image(name: str, path: Path, image_shape: tuple[int, int, int]) -> NamedImage:
+    """A picture file, or where there is none of that name, and it is no file's name, the bundled picture."""
+    if path.suffix or path.exists():
+        return NamedImage(name, "file", read_image(path, image_shape))
+    return picture(str(path), image_shape)
 
 
 def _distinct_names(files: Sequence[Path]) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import torch
 
-from cs_lip.cli.inputs import BadInput, asked_images, bad_input, seed_option
+from cs_lip.cli.inputs import IMAGE_HELP, BadInput, asked_images, bad_input, seed_option
 from cs_lip.evaluation.acquisition import OPERATORS, acquire, build_operator
 from cs_lip.evaluation.run import Measurements
 from cs_lip.evaluation.store import save_measurements
@@ -16,7 +16,7 @@ from cs_lip.priors import DEFAULT_GENERATOR, load_generator
 @click.command()
 @click.option("--measurements", "-m", "count", type=int, required=True, help="Real measurements of each image.")
 @click.option("--operator", type=click.Choice(list(OPERATORS)), default="gaussian", show_default=True)
-@click.option("--image", "images", type=click.Path(path_type=Path), multiple=True, help="A picture to measure; repeat.")
+@click.option("--image", "images", type=click.Path(path_type=Path), multiple=True, help=IMAGE_HELP)
 @click.option(
     "--generator", default=DEFAULT_GENERATOR, show_default=True, help="Whose image shape the pictures are brought to."
 )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cs_lip.cli.inputs import (
+    IMAGE_HELP,
     asked_images,
     bad_input,
     claim_folder,
@@ -51,7 +52,7 @@ class Task:
 @click.command()
 @click.option("--measurements", "-m", "count", type=int, help="Real measurements of each image.")
 @click.option("--operator", type=click.Choice(list(OPERATORS)), help="What measures.  [default: gaussian]")
-@click.option("--image", "images", type=click.Path(path_type=Path), multiple=True, help="A picture to measure; repeat.")
+@click.option("--image", "images", type=click.Path(path_type=Path), multiple=True, help=IMAGE_HELP)
 @click.option("--from", "source", type=click.Path(path_type=Path), help="Measurements that `cs-lip measure` wrote.")
 @click.option("--generator", default=DEFAULT_GENERATOR, show_default=True, help="A bundled name, or a weight file.")
 @click.option("--noise", type=float, help="Standard deviation on every real measurement.  [default: 0]")

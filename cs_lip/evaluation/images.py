@@ -1,4 +1,4 @@
-"""Pictures as float tensors of the shape that a generator draws: files of one's own, and bundled photographs."""
+"""Pictures as float tensors of the shape that a generator draws."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import skimage.data
 import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-Source = Literal["in-range", "photograph", "file"]
+Source = Literal["in-range", "photograph", "micrograph", "scan", "file"]
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM")
 """What `read_image` reads. Pillow's other readers stay out: some start a program of their own (EPS)."""
@@ -31,10 +30,6 @@ OVERSAMPLING = 4
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the luma of ITU-R BT.601-2."""
 
-ASTRONAUT_FACE = (142, 20, 312, 190)
-CHELSEA_FACE = (75, 0, 375, 300)
-"""Left, upper, right and lower edge of the face in scikit-image's ``astronaut`` (512x512) and ``chelsea`` (451x300)."""
-
 
 @dataclass(frozen=True, eq=False)
 class NamedImage:
@@ -42,36 +37,14 @@ class NamedImage:
 
     Attributes:
         name: a short name, for tables and figures.
-        source: ``"in-range"`` (an unseen draw of the generator), ``"photograph"`` (bundled) or ``"file"`` (the user's).
+        source: ``"in-range"`` (an unseen draw of the generator), ``"file"`` (the user's), or the kind of a bundled
+            picture (`cs_lip.evaluation.pictures`).
         pixels: ``(channels, height, width)``, float32 in [0, 1].
     """
 
     name: str
     source: Source
     pixels: Tensor
-
-
-def bundled_photographs(image_shape: tuple[int, int, int]) -> list[NamedImage]:
-    """Real photographs that come inside scikit-image's wheel, so nothing is downloaded: a human face and a cat's.
-
-    ``astronaut`` is NASA's portrait of Eileen Collins (public domain), cropped to the face as sets of aligned faces
-    are. ``chelsea`` is a cat (CC0, Stefan van der Walt): a picture that a generator of human faces cannot draw, and
-    an honest example of what a prior does outside of its range.
-
-    Args:
-        image_shape: ``(channels, height, width)`` to convert them to, as `read_image` does.
-
-    Raises:
-        ValueError: ``image_shape`` is not ``(1 or 3, height, width)`` with positive sides.
-    """
-    pictures = (
-        ("astronaut", skimage.data.astronaut(), ASTRONAUT_FACE),
-        ("chelsea", skimage.data.chelsea(), CHELSEA_FACE),
-    )
-    return [
-        NamedImage(name, "photograph", _to_tensor(Image.fromarray(pixels).crop(box), image_shape))
-        for name, pixels, box in pictures
-    ]
 
 
 def read_image(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
@@ -126,7 +99,7 @@ def _read(image: Image.Image, path: Path, image_shape: tuple[int, int, int]) -> 
     except Exception as error:
         raise _unreadable(path, error) from None
     try:
-        return turn(_to_tensor(image, (channels, width, height) if turned_shape else image_shape)).contiguous()
+        return turn(to_tensor(image, (channels, width, height) if turned_shape else image_shape)).contiguous()
     except _PixelError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -153,8 +126,19 @@ class _PixelError(ValueError):
     """The pixels of a picture have no agreed place in [0, 1]."""
 
 
-def _to_tensor(image: Image.Image, image_shape: tuple[int, int, int]) -> Tensor:
-    """The picture, cropped about its centre and resampled to ``(channels, height, width)``, float32 in [0, 1]."""
+def to_tensor(image: Image.Image, image_shape: tuple[int, int, int]) -> Tensor:
+    """A picture, cropped about its centre to the aspect ratio wanted and resampled, as `read_image` describes it.
+
+    Args:
+        image: of any mode; where it holds floats they are in [0, 1].
+        image_shape: ``(channels, height, width)`` with 1 or 3 channels.
+
+    Returns:
+        ``(channels, height, width)``, float32 in [0, 1].
+
+    Raises:
+        ValueError: ``image_shape`` is not such a shape, or the pixels have no agreed place in [0, 1].
+    """
     channels, height, width = image_shape
     if channels not in (1, 3) or height < 1 or width < 1:
         raise ValueError(

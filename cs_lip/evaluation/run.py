@@ -19,7 +19,7 @@ class Measurements:
         recipe: of the operator that took them; see `cs_lip.operators.operator_from_recipe`.
         noise: standard deviation on every real number of ``values``, in its units.
         names: one an image.
-        sources: one an image: ``in-range`` (drawn by the generator), ``photograph`` (bundled) or ``file``.
+        sources: one an image: ``in-range`` (drawn by the generator), ``file``, or a bundled picture's kind.
         response: of that operator to a probe, see `cs_lip.operators.probe_response`; None in files without it.
     """
 
