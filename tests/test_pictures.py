@@ -1,9 +1,11 @@
 """Bundled pictures: what they say they are, of any shape, and from nowhere but this machine."""
 
+import re
 import socket
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -62,6 +64,18 @@ def test_every_picture_says_whose_it_is(name: str) -> None:
     entry = PICTURES[name]
     for text in (entry.shows, entry.licence, entry.author, entry.source):
         assert text.strip()
+
+
+def test_the_page_lists_the_pictures_and_its_example_runs() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "pictures.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.MULTILINE)
+    assert rows == [
+        (name, " | ".join((p.kind, p.shows, p.licence, p.author, p.source, p.package))) for name, p in PICTURES.items()
+    ]
+    names: dict[str, Any] = {}
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(example, names)
+    assert names["image"].pixels.shape == (1, 64, 64)
 
 
 @pytest.mark.parametrize("name", SCIKIT_IMAGE)

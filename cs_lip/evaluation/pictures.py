@@ -157,7 +157,7 @@ PICTURES: dict[str, Picture] = {
         "clock_motion.png",
     ),
     "rocket": _scikit_image(
-        "a launch", "public domain", "SpaceX", "flickr.com/photos/spacexphotos/16511594820", "rocket.jpg"
+        "a rocket on its pad", "public domain", "SpaceX", "flickr.com/photos/spacexphotos/16511594820", "rocket.jpg"
     ),
     "coins": _scikit_image(
         "Greek coins from Pompeii", "no known restrictions", "Brooklyn Museum", "its archives, image 51611", "coins.png"
@@ -219,4 +219,4 @@ PICTURES: dict[str, Picture] = {
         "scan", "MRI of a head, 256x256", "as Matplotlib", "not stated", "Matplotlib's examples", "matplotlib", _mri
     ),
 }
-"""Name -> picture."""
+"""Name -> picture; docs/pictures.md lists and shows them."""
