@@ -6,9 +6,17 @@ import torch
 
 from cs_lip.priors.blueprint import Blueprint, fill
 from cs_lip.priors.dcgan import DCGAN
+from cs_lip.priors.decoder import Decoder
 from cs_lip.priors.generator import Generator
+from cs_lip.priors.pggan import PGGAN
+from cs_lip.priors.stylegan2 import StyleGAN2
 
-ARCHITECTURES: dict[str, Callable[..., Generator]] = {"dcgan": DCGAN}
+ARCHITECTURES: dict[str, Callable[..., Generator]] = {
+    "dcgan": DCGAN,
+    "pggan": PGGAN,
+    "decoder": Decoder,
+    "stylegan2": StyleGAN2,
+}
 """Every class that `build` can make; its arguments are JSON-able."""
 
 
@@ -21,7 +29,7 @@ def build(blueprint: Blueprint) -> Generator:
     make = ARCHITECTURES.get(blueprint.architecture)
     if make is None:
         raise ValueError(
-            f"there is no architecture {blueprint.architecture[:40]!r}; try one of {', '.join(ARCHITECTURES)}"
+            f"there is no architecture {blueprint.architecture!r:.40}; try one of {', '.join(ARCHITECTURES)}"
         )
     try:
         with torch.device("meta"):  # where PyTorch's initial weights cost no memory and no global random numbers
