@@ -114,13 +114,16 @@ def halvings(image_shape: tuple[int, int, int], depth: int, least: int = 2) -> l
     Raises:
         ValueError: the last has less than ``least`` rows or columns.
     """
-    _, height, width = image_shape
-    sizes = [(-(-height // 2**step), -(-width // 2**step)) for step in range(depth + 1)]
-    if min(sizes[-1]) < least:
-        raise ValueError(
-            f"images of {height}x{width} pixels leave {sizes[-1][0]}x{sizes[-1][1]} after {depth} halvings, expected "
-            f"{least}x{least} or more; try a network of fewer scales or {(least - 1) * 2**depth + 1} pixels a side"
-        )
+    sizes = [image_shape[1:]]
+    for step in range(1, depth + 1):
+        height, width = (-(-side // 2) for side in sizes[-1])
+        if min(height, width) < least:
+            raise ValueError(
+                f"images of {image_shape[1]}x{image_shape[2]} pixels leave {height}x{width} after {step} of {depth} "
+                f"halvings, expected {least}x{least} or more at the end; try fewer scales or more than {least - 1} * "
+                f"2^{depth} pixels a side"
+            )
+        sizes.append((height, width))
     return sizes
 
 
