@@ -212,6 +212,10 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
         "layer '2' .*Generator.wrap",
     ),
     "a bias of another size": (lambda: from_state(CHAIN | {"1.bias": torch.ones(8)}), r"bias of \(8,\)"),
+    "a layer without bias": (
+        lambda: from_state(linear_state(["0", "2"], [5, 5, 9]) | {"1.weight": torch.ones(5, 5)}),
+        "layer '1' .* no bias",
+    ),
     "only an encoder": (lambda: from_state(linear_state(["encoder.0", "encoder.1"], [9, 5, 3])), "are an encoder's"),
     "an empty layer": (
         lambda: from_state({"0.weight": torch.ones(4, 0), "0.bias": torch.ones(4)}),

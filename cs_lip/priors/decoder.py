@@ -38,14 +38,16 @@ class Decoder(Generator):
 
     def __init__(self, sizes: Sequence[int], image_shape: Sequence[int], activation: str = "relu") -> None:
         if len(sizes) < 2 or min(sizes) < 1:
-            raise ValueError(f"the sizes of a decoder's layers are two or more, got {list(sizes)}; try [20, 500, 784]")
+            raise ValueError(
+                f"the sizes of a decoder's layers are two or more, got {list(sizes)!s:.60}; try [20, 500, 784]"
+            )
         if len(image_shape) != 3 or min(image_shape) < 1 or math.prod(image_shape) != sizes[-1]:
             raise ValueError(
-                f"images of shape {tuple(image_shape)} do not hold the {sizes[-1]} values of the last layer; "
-                "try an image shape (channels, height, width) whose product is that"
+                f"images of shape {tuple(image_shape)!s:.60} do not hold the {sizes[-1]!s:.20} values of the last "
+                "layer; try an image shape (channels, height, width) whose product is that"
             )
         if activation not in ACTIVATIONS:
-            raise ValueError(f"there is no activation {activation[:40]!r}; try one of {', '.join(ACTIVATIONS)}")
+            raise ValueError(f"there is no activation {activation!r:.40}; try one of {', '.join(ACTIVATIONS)}")
         channels, height, width = image_shape
         super().__init__((sizes[0],), (channels, height, width))
         self.activation = activation

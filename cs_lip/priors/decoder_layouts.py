@@ -39,7 +39,7 @@ def from_csgm_vae(state: Mapping[str, Tensor], image_shape: Sequence[int] | None
 
 def is_linear(state: Mapping[str, Tensor]) -> bool:
     """Whether some layer has a weight and a bias. Many networks have, so this layout is the last to be tried."""
-    return bool(_layers(state))
+    return any(name.endswith(".weight") and f"{name.removesuffix('.weight')}.bias" in state for name in state)
 
 
 def from_linear(
@@ -66,16 +66,17 @@ def from_linear(
     """
     if output not in OUTPUTS:
         raise ValueError(
-            f"a plain decoder ends in {' or '.join(OUTPUTS)}, got {output[:40]!r}; "
+            f"a plain decoder ends in {' or '.join(OUTPUTS)}, got {output!r:.40}; "
             "try Generator.wrap with the module and its range of values"
         )
-    names = _decoder(_layers(state))
+    names = _decoder([name.removesuffix(".weight") for name in state if name.endswith(".weight")])
     for name in names:
-        weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
-        if weight.dim() != 2 or bias.shape != weight.shape[:1]:
+        weight, bias = state[f"{name}.weight"], state.get(f"{name}.bias")
+        if weight.dim() != 2 or bias is None or bias.shape != weight.shape[:1]:
+            beside = "no bias" if bias is None else f"a bias of {tuple(bias.shape)!s:.40}"
             raise ValueError(
-                f"layer {name[:60]!r} has a weight of shape {tuple(weight.shape)} and a bias of {tuple(bias.shape)}, "
-                "so this is no plain decoder of linear layers; try Generator.wrap with the module, built in Python"
+                f"layer {name!r:.60} has a weight of shape {tuple(weight.shape)!s:.40} and {beside}, so this is no plain "
+                "decoder of linear layers with biases; try Generator.wrap with the module, built in Python"
             )
     names = _in_order(names, state)
     sizes = [state[f"{names[0]}.weight"].shape[1], *(state[f"{name}.weight"].shape[0] for name in names)]
@@ -86,12 +87,6 @@ def from_linear(
         for kind in ("weight", "bias")
     }
     return Blueprint("decoder", settings, weights)
-
-
-def _layers(state: Mapping[str, Tensor]) -> list[str]:
-    """The names of all that has a weight and a bias."""
-    names = [name.removesuffix(".weight") for name in state if name.endswith(".weight")]
-    return [name for name in names if f"{name}.bias" in state]
 
 
 def _decoder(names: list[str]) -> list[str]:
@@ -114,7 +109,7 @@ def _in_order(names: list[str], state: Mapping[str, Tensor]) -> list[str]:
         shapes = [state[f"{name}.weight"].shape for name in order]
         if all(before[0] == after[1] for before, after in pairwise(shapes)):
             return order
-    shown = ", ".join(f"{name[:30]!r} {tuple(state[f'{name}.weight'].shape)}" for name in names[:4])
+    shown = ", ".join(f"{name!r:.30} {tuple(state[f'{name}.weight'].shape)}" for name in names[:4])
     raise ValueError(
         f"the layers {shown} do not follow one another, so this is no plain decoder; "
         "try the decoder's state dict alone, or Generator.wrap with the module"

@@ -87,13 +87,13 @@ def _read(path: Path) -> "onnx.ModelProto":
     if not path.is_file():
         raise ValueError(f"there is no ONNX file {path}; try the path of one")
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)
     except Exception as error:  # of several libraries
         raise _damaged(path, error) from None
     for tensor in _tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise ValueError(
-                f"{path} keeps the weights {tensor.name[:60]!r} in another file, which it could name at will; "
+                f"{path} keeps the weights {tensor.name!r:.60} in another file, which it could name at will; "
                 "try onnx.save_model with save_as_external_data=False"
             )
     try:
@@ -123,7 +123,7 @@ def _latent_shape(model: "onnx.ModelProto", path: Path) -> tuple[int, ...]:
     _, *sizes = [dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim] or [0]
     if not sizes or min(sizes) < 1:
         raise ValueError(
-            f"the input {inputs[0].name[:60]!r} of {path} has no fixed size beside its batch, so the number of latents "
+            f"the input {inputs[0].name!r:.60} of {path} has no fixed size beside its batch, so the number of latents "
             "is unknown; try to export it with only the batch dynamic"
         )
     return tuple(sizes)
@@ -147,7 +147,7 @@ def _check_sizes(model: "onnx.ModelProto", path: Path) -> None:
         shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         if math.prod(shape) > MAX_VALUES:
             raise ValueError(
-                f"{path} draws through a tensor {value.name[:40]!r} of shape {tuple(shape[:6])}, more than "
+                f"{path} draws through a tensor {value.name!r:.40} of shape {tuple(shape[:6])}, more than "
                 f"{MAX_VALUES} values; try the file as its author published it"
             )
 

@@ -101,8 +101,8 @@ class PGGAN(_Progressive):
     def __init__(self, latents: int, depths: Sequence[int], channels: int = 3) -> None:
         if not 1 <= len(depths) <= MOST_DEPTHS or min(latents, channels, *depths) < 1:
             raise ValueError(
-                f"a PGGAN has positive sizes and 1 to {MOST_DEPTHS} depths, got {latents} latents, "
-                f"{channels} channels and {len(depths)} depths from {min(depths, default=0)} up; "
+                f"a PGGAN has positive sizes and 1 to {MOST_DEPTHS} depths, got {latents!s:.20} latents, "
+                f"{channels!s:.20} channels and {len(depths)} depths from {min(depths, default=0)!s:.20} up; "
                 "try the settings of a trained network"
             )
         first, last = depths[0], depths[-1]
