@@ -13,10 +13,13 @@ from cs_lip.priors.catalogue import (
     user_generators,
 )
 from cs_lip.priors.dcgan import DCGAN, FoldedDCGAN
+from cs_lip.priors.decoder import Decoder
 from cs_lip.priors.deep_decoder import ConvDecoder, DeepDecoder
 from cs_lip.priors.generator import Generator, Geometry, Layer, State
 from cs_lip.priors.layouts import LAYOUTS, Options, recognise
 from cs_lip.priors.networks import UNTRAINED, untrained_network
+from cs_lip.priors.onnx import generator_from_onnx
+from cs_lip.priors.pggan import PGGAN, FoldedPGGAN
 from cs_lip.priors.precision import has_fast_bfloat16
 from cs_lip.priors.skip import SKIP_SETTINGS, Skip, hourglass
 from cs_lip.priors.unet import UNet
@@ -27,13 +30,16 @@ __all__ = [
     "DCGAN",
     "DEFAULT_GENERATOR",
     "LAYOUTS",
+    "PGGAN",
     "SKIP_SETTINGS",
     "UNTRAINED",
     "Blueprint",
     "ConvDecoder",
+    "Decoder",
     "DeepDecoder",
     "Entry",
     "FoldedDCGAN",
+    "FoldedPGGAN",
     "Generator",
     "Geometry",
     "Layer",
@@ -47,6 +53,7 @@ __all__ = [
     "build",
     "bundled_generators",
     "check_new_name",
+    "generator_from_onnx",
     "has_fast_bfloat16",
     "hourglass",
     "load_generator",

@@ -75,8 +75,8 @@ def from_linear(
         if weight.dim() != 2 or bias is None or bias.shape != weight.shape[:1]:
             beside = "no bias" if bias is None else f"a bias of {tuple(bias.shape)!s:.40}"
             raise ValueError(
-                f"layer {name!r:.60} has a weight of shape {tuple(weight.shape)!s:.40} and {beside}, so this is no plain "
-                "decoder of linear layers with biases; try Generator.wrap with the module, built in Python"
+                f"layer {name!r:.60} has a weight of shape {tuple(weight.shape)!s:.40} and {beside}, so this is no "
+                "plain decoder of linear layers with biases; try Generator.wrap with the module, built in Python"
             )
     names = _in_order(names, state)
     sizes = [state[f"{names[0]}.weight"].shape[1], *(state[f"{name}.weight"].shape[0] for name in names)]
