@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +26,31 @@ def tiny_generator(widths: tuple[int, ...] = TINY_WIDTHS, seed: int = 0) -> DCGA
         elif value.is_floating_point():
             value.copy_(0.5 + torch.rand(value.shape, generator=rng))
     return generator.eval()
+
+
+def tiny_onnx() -> bytes:
+    """An ONNX file of a generator of images (1, 8, 8) from latents (2, 1, 1), with the weights of a tiny DCGAN."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed; pip install 'cs-lip[onnx]'")
+    pytest.importorskip("onnx2torch", reason="onnx2torch is not installed; pip install 'cs-lip[onnx]'")
+    state = tiny_generator((2, 3, 1)).state_dict()
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("ConvTranspose", ["z", "kernel"], ["spread"]),
+        helper.make_node("Relu", ["spread"], ["active"]),
+        helper.make_node("ConvTranspose", ["active", "last"], ["y"], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Tanh", ["y"], ["x"]),
+    ]
+    weights = [
+        onnx.numpy_helper.from_array(state["main.0.weight"].numpy(), "kernel"),
+        onnx.numpy_helper.from_array(state["main.3.weight"].numpy(), "last"),
+    ]
+    inputs = [helper.make_tensor_value_info("z", floats, ["batch", 2, 1, 1])]
+    outputs = [helper.make_tensor_value_info("x", floats, ["batch", 1, 8, 8])]
+    graph = helper.make_graph(nodes, "generator", inputs, outputs, weights)
+    content: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
+    return content
 
 
 class LinearGenerator(Generator):

@@ -99,6 +99,15 @@ def test_a_safetensors_suffix_deceives_nobody(kind: Format, tmp_path: Path) -> N
         assert_same(read_weights(path), tiny_state())
 
 
+@pytest.mark.parametrize("length", [0x0280, 0x0480, 0x3A0708 % 2**16, 0x4B50])
+def test_a_safetensors_length_that_begins_like_another_format(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    save_file(tiny_state(), path)
+    edit_header(path, lambda text: text.ljust(length))
+    assert path.read_bytes()[:2] == length.to_bytes(2, "little")
+    assert_same(read_weights(path), tiny_state())
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("kind", [Format.SAFETENSORS, Format.PYTORCH_ZIP, Format.PYTORCH_LEGACY])
 def test_other_precisions_are_read(kind: Format, dtype: torch.dtype, tmp_path: Path) -> None:

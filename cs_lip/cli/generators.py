@@ -145,5 +145,5 @@ def _numbers(value: str | None, kind: type[int] | type[float], example: str) -> 
         numbers = ()
     count = len(example.split(","))
     if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
-        raise ValueError(f"{value[:60]!r} is not {count} numbers with commas between them; try {example}")
+        raise ValueError(f"{value!r:.60} is not {count} numbers with commas between them; try {example}")
     return numbers

@@ -36,7 +36,7 @@ def check_new_name(name: str, *, overwrite: bool = False) -> None:
     """
     if not NAME.fullmatch(name):
         raise ValueError(
-            f"the name {name[:80]!r} has other characters than a-z, 0-9 and -, begins with -, or is longer than 64; "
+            f"the name {name!r:.80} has other characters than a-z, 0-9 and -, begins with -, or is longer than 64; "
             "try my-generator"
         )
     if name in bundled_generators():
@@ -97,7 +97,7 @@ def remove_generator(name: str) -> None:
     """
     path = _entry_path(name)
     if not NAME.fullmatch(name) or not path.is_file():
-        raise ValueError(f"there is no generator {name[:80]!r} of your own; try `cs-lip generators` for what there is")
+        raise ValueError(f"there is no generator {name!r:.80} of your own; try `cs-lip generators` for what there is")
     with FileLock(path.parent / ".lock", timeout=LOCK_SECONDS):
         path.unlink(missing_ok=True)
         _remove_weights(name)

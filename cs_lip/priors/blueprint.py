@@ -46,7 +46,7 @@ def fill(network: Network, state: Mapping[str, Tensor], layout: str) -> Network:
     ):
         if names:
             raise ValueError(
-                f"the weights {problem} key {names[0][:80]!r}, so they are not {layout}; "
+                f"the weights {problem} key {names[0]!r:.80}, so they are not {layout}; "
                 "try a generator's state dict saved from that layout"
             )
     for name, value in expected.items():

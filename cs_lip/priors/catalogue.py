@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from platformdirs import user_data_path
 
 from cs_lip.priors.architectures import build
 from cs_lip.priors.formats import Format, format_of
 from cs_lip.priors.generator import Generator
 from cs_lip.priors.layouts import NO_OPTIONS, Options
+from cs_lip.priors.onnx import generator_from_onnx
 from cs_lip.priors.weights import naming, read_blueprint, sha256_of
 
 DEFAULT_GENERATOR = "digiface-dcgan"
@@ -175,7 +177,7 @@ def load_generator(name_or_file: str, *, options: Options = NO_OPTIONS, folder: 
     if path.suffix == "" and not path.exists():
         names = ", ".join([*bundled, *user_generators().entries])
         raise ValueError(
-            f"there is no generator {name_or_file[:80]!r} and no such file; try one of {names[:300]}, or "
+            f"there is no generator {name_or_file!r:.80} and no such file; try one of {names[:300]}, or "
             "`cs-lip generators add`"
         )
     return generator_from_file(path, options)
@@ -189,8 +191,20 @@ def generator_from_file(path: Path, options: Options = NO_OPTIONS) -> Generator:
     """
     with naming(path):
         if format_of(path) is Format.ONNX:
-            raise ValueError("ONNX is not read yet; try its weights in another format")
+            return _from_onnx(path, options)
         return build(read_blueprint(path, options))
+
+
+def _from_onnx(path: Path, options: Options) -> Generator:
+    """An ONNX file is a whole network, so it takes no options but the range of its values, which it does not say."""
+    if options.value_range is None:
+        raise ValueError("an ONNX file does not say what black and white are; try --value-range -1,1 after a tanh")
+    if options != Options(value_range=options.value_range):
+        raise ValueError("an ONNX file takes no option but the value range; try --value-range alone")
+    generator = generator_from_onnx(path, value_range=options.value_range)
+    if not all(torch.isfinite(weight).all() for weight in generator.parameters()):
+        raise ValueError("the network holds weights that are not finite numbers; try an undamaged file")
+    return generator
 
 
 def _load_entry(entry: Entry, options: Options, advice: str) -> Generator:
@@ -230,7 +244,7 @@ def _entry(name: str, row: object, folder: Path) -> Entry:
             raise ValueError(f"the field {key!r} of {name!r} is {row.get(key)!r:.60}, expected {kind.__name__}")
     file, latent_shape, image_shape = row["file"], row["latent_shape"], row["image_shape"]
     if Path(file).name != file:
-        raise ValueError(f"the file {file[:60]!r} of {name!r} lies in another folder")
+        raise ValueError(f"the file {file!r:.60} of {name!r} lies in another folder")
     if len(image_shape) != 3 or not all(type(length) is int and length > 0 for length in latent_shape + image_shape):
         raise ValueError(f"the shapes of {name!r} are no positive lengths, three of them for an image")
     given = {key: row[key] for key in REQUIRED | OPTIONAL if key in row and key != "file"}

@@ -58,12 +58,14 @@ def format_of(path: Path) -> Format:
         return _archive_format(path)
     if head.startswith(LEGACY_MAGIC):
         return Format.PYTORCH_LEGACY
+    if head[4:9] == b"\0\0\0\0{":  # a header of less than 4 GiB, whose length may begin like another format
+        return Format.SAFETENSORS
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return Format.NVLABS
-    if head[8:9] == b"{":
-        return Format.SAFETENSORS
     if _is_onnx(head):
         return Format.ONNX
+    if head[8:9] == b"{":
+        return Format.SAFETENSORS
     raise ValueError(
         f"{path} is {_description(head)}, not a weight file that cs-lip reads; "
         "try safetensors, a PyTorch state dict, npz, an NVlabs pickle or ONNX"
@@ -92,7 +94,7 @@ def _archive_format(path: Path) -> Format:
 
 def _is_onnx(head: bytes) -> bool:
     """Whether a protobuf begins like an ONNX model: field 1, the version of the format, then another known field."""
-    return head[:1] == b"\x08" and 0 < head[1:2][0] < 64 and head[2:3] in (b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42")
+    return len(head) > 2 and head[0] == 8 and 0 < head[1] < 64 and head[2] in (0x12, 0x1A, 0x22, 0x3A, 0x42)
 
 
 def _description(head: bytes) -> str:

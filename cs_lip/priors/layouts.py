@@ -86,7 +86,7 @@ def recognise(state: Mapping[str, Tensor], options: Options = NO_OPTIONS) -> Blu
             if surplus := sorted(given.keys() - set(layout.options)):
                 raise ValueError(f"the layout {layout.name!r} takes no {surplus[0]}; try without it")
             return replace(layout.convert(state, **given), layout=layout.name)
-    shown = ", ".join(repr(name[:60]) for name in sorted(state)[:3])
+    shown = ", ".join(repr(name)[:40] for name in sorted(state)[:3])
     raise ValueError(
         f"no known layout among the keys {shown}...; known are {', '.join(layout.name for layout in LAYOUTS)}; "
         "try a generator's state dict in one of them, or wrap the module in Python with Generator.wrap"

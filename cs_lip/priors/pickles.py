@@ -3,6 +3,7 @@
 import argparse
 import pickle
 import pickletools
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,7 +79,8 @@ def load_pytorch_legacy(path: Path) -> object:
 
 
 def _load(file: Path | IO[bytes], **how: Any) -> object:
-    with torch.serialization.safe_globals(STAND_INS):
+    with torch.serialization.safe_globals(STAND_INS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of storages of old, which are none of the user's doing
         return torch.load(file, map_location="cpu", weights_only=True, **how)
 
 
@@ -120,6 +122,6 @@ def _check_names(file: IO[bytes], path: Path) -> None:
 
 def _holds_code(path: Path, name: str) -> ValueError:
     return _RefusedError(
-        f"{path} holds pickled objects other than plain tensors ({name[:60]!r}), which could run code, so it was not "
+        f"{path} holds pickled objects other than plain tensors ({name!r:.60}), which could run code, so it was not "
         "loaded; try its state dict alone, saved as safetensors"
     )

@@ -46,17 +46,17 @@ def own_copies(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     for name in state:
         if f"module.{name}" in state:
             raise ValueError(
-                f"{path} holds both {name[:60]!r} and {'module.' + name[:60]!r}, of which a generator has one; "
+                f"{path} holds both {name!r:.60} and {'module.' + name!r:.60}, of which a generator has one; "
                 "try the generator's state dict alone"
             )
     for name, value in state.items():
         if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized or value.is_complex():
-            raise ValueError(f"{path} holds in {name[:60]!r} no plain array of real numbers; try a plain state dict")
+            raise ValueError(f"{path} holds in {name!r:.60} no plain array of real numbers; try a plain state dict")
     claimed, held = sum(value.numel() * value.element_size() for value in state.values()), path.stat().st_size
     if claimed > MAX_EXPANSION * held:
         largest = max(state, key=lambda name: state[name].numel())
         raise ValueError(
-            f"{path} has {held} bytes, but its weights claim {claimed}, {largest[:60]!r} alone the shape "
+            f"{path} has {held} bytes, but its weights claim {claimed}, {largest!r:.60} alone the shape "
             f"{_shape(state[largest])}; try the file as its author published it"
         )
     return {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in state.items()}

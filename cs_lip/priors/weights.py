@@ -143,7 +143,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
         ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the name {name[:60]!r} is there twice")
+        raise ValueError(f"the name {name!r:.60} is there twice")
     return table
 
 
