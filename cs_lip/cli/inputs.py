@@ -8,8 +8,9 @@ from typing import Any
 import click
 import torch
 
+from cs_lip.evaluation.digits import bundled_samples
 from cs_lip.evaluation.images import NamedImage, read_image
-from cs_lip.evaluation.pictures import bundled_photographs, picture
+from cs_lip.evaluation.pictures import picture
 from cs_lip.evaluation.store import FIGURE_FILE, RUN_FILE, SUMMARY_FILE
 from cs_lip.priors import Generator
 from cs_lip.seeding import MAX_SEED, stream
@@ -67,15 +68,22 @@ def find_device(name: str) -> torch.device:
 
 
 def asked_images(files: Sequence[Path], generator: Generator, seed: int) -> list[NamedImage]:
-    """The pictures asked for, or without any the bundled samples: unseen draws of the generator, then photographs."""
+    """The pictures asked for, or without any the bundled samples: unseen draws of the generator, then real pictures."""
     if files:
-        names = _distinct_names(files)
-        return [_asked_image(name, path, generator.image_shape) for name, path in zip(names, files, strict=True)]
+        return real_images(files, generator)
     latents = generator.sample_latents(IN_RANGE_SAMPLES, generator=stream(seed, "data"))
     with torch.no_grad():
         draws = generator(latents)
     drawn = [NamedImage(f"draw-{index + 1}", "in-range", image) for index, image in enumerate(draws)]
-    return drawn + list(bundled_photographs(generator.image_shape))
+    return drawn + real_images((), generator)
+
+
+def real_images(files: Sequence[Path], generator: Generator) -> list[NamedImage]:
+    """The pictures asked for, or without any the bundled ones that suit the generator's shape."""
+    if not files:
+        return bundled_samples(generator.image_shape)
+    names = _distinct_names(files)
+    return [_asked_image(name, path, generator.image_shape) for name, path in zip(names, files, strict=True)]
 
 
 def _asked_image(name: str, path: Path, image_shape: tuple[int, int, int]) -> NamedImage:

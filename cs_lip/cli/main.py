@@ -4,9 +4,11 @@ import click
 
 from cs_lip import __version__
 from cs_lip.cli.generators import generators
+from cs_lip.cli.inspect import inspect
 from cs_lip.cli.measure import measure
 from cs_lip.cli.recover import recover
 from cs_lip.cli.show import show
+from cs_lip.cli.train import train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -20,5 +22,6 @@ def main() -> None:
     """
 
 
-for command in (recover, measure, show, generators):
+for command in (recover, measure, show, generators, train):
     main.add_command(command)
+generators.add_command(inspect)

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-Source = Literal["in-range", "photograph", "micrograph", "scan", "file"]
+Source = Literal["in-range", "photograph", "micrograph", "scan", "digit", "file"]
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM")
 """What `read_image` reads. Pillow's other readers stay out: some start a program of their own (EPS)."""

@@ -8,6 +8,7 @@ from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
 from cs_lip.recovery.problem import DEFAULT_PENALTY, Problem, pose
 from cs_lip.recovery.solution import Record, Recovery, Status
 from cs_lip.recovery.solver import Candidates, Solver
+from cs_lip.recovery.trace import Progress
 
 __all__ = [
     "DEFAULT_PENALTY",
@@ -19,6 +20,7 @@ __all__ = [
     "LatentSearch",
     "LevenbergMarquardt",
     "Problem",
+    "Progress",
     "Record",
     "Recovery",
     "Round",

@@ -50,7 +50,7 @@ def recovery_figure(run: Run) -> Figure:
         if run.truth is not None:
             pictures.insert(0, run.truth[row])
         for axis, picture, title in zip(axes[row], pictures, titles, strict=False):
-            _show(axis, picture)
+            show_image(axis, picture)
             if run.truth is not None and title != "truth":
                 _caption(axis, _decibels(picture, run.truth[row]))
         if errors is not None:
@@ -79,7 +79,8 @@ def _label(axis: Axes, run: Run, row: int) -> None:
     axis.text(-0.06, 0.5, text, fontsize=8, ha="right", va="center", transform=axis.transAxes)
 
 
-def _show(axis: Axes, picture: Tensor) -> None:
+def show_image(axis: Axes, picture: Tensor) -> None:
+    """An image ``(1 or 3, height, width)`` in [0, 1], without ticks."""
     pixels = picture.detach().clamp(0, 1).cpu().numpy().transpose(1, 2, 0)
     axis.imshow(pixels if pixels.shape[2] == 3 else pixels[:, :, 0], cmap="gray", vmin=0, vmax=1)
     _bare(axis)

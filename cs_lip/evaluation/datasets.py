@@ -1,0 +1,109 @@
+"""Pictures to train on: folders of them, and MNIST's files."""
+
+import gzip
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cs_lip.evaluation.images import read_image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".ppm", ".pgm")
+MNIST_IMAGES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
+IDX_MAGIC = 0x803
+"""Of an IDX file of unsigned bytes in three dimensions."""
+
+MOST_BYTES = 2**33
+"""Of pictures held in memory as bytes."""
+
+
+def read_dataset(source: str, size: int, progress: Callable[[int, int], None] | None = None) -> Tensor:
+    """The pictures of ``mnist:FOLDER``, or of a folder with subfolders, as ``(pictures, channels, size, size)`` uint8.
+
+    Args:
+        source: ``mnist:FOLDER`` reads the training images of MNIST or Fashion-MNIST in their IDX format, plain or
+            compressed by gzip, one channel; larger sizes than 28 get a black border. Any other text is a folder, whose
+            pictures become RGB, cropped about their centre and resampled as `read_image` does, in the order of their
+            names.
+        progress: called with how many pictures are read and how many there are.
+
+    Raises:
+        ValueError: nothing is there, a file is damaged, or the pictures need more memory than `MOST_BYTES`.
+    """
+    kind, colon, place = source.partition(":")
+    if colon and kind == "mnist":
+        return _bordered(read_mnist(Path(place), "train"), size)
+    return _read_folder(Path(source), size, progress)
+
+
+def read_mnist(folder: Path, part: str) -> Tensor:
+    """The images of MNIST's ``train`` or ``test`` part, ``(images, 1, height, width)`` uint8, ink bright.
+
+    The IDX format: a magic number, the number of images, rows and columns, big-endian 32-bit integers, then the pixels
+    row by row (LeCun, Cortes & Burges, The MNIST database of handwritten digits).
+
+    Raises:
+        ValueError: no such file in the folder, or it is damaged.
+    """
+    name = MNIST_IMAGES[part]
+    path = next((found for found in (folder / name, folder / f"{name}.gz") if found.is_file()), None)
+    if path is None:
+        raise ValueError(f"there is no {name} or {name}.gz in {folder}; try the folder that holds MNIST's IDX files")
+    content = _content(path)
+    magic, count, height, width = (int(value) for value in np.frombuffer(content[:16].ljust(16, b"\0"), ">u4"))
+    if magic != IDX_MAGIC or len(content) != 16 + count * height * width or not content[16:]:
+        raise ValueError(
+            f"{path} is not a whole IDX file of images ({len(content)} bytes, it says {count} images of "
+            f"{height}x{width}); try to fetch it again"
+        )
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=16).copy()).reshape(count, 1, height, width)
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file, unpacked; no more than `MOST_BYTES` of them."""
+    if path.suffix != ".gz":
+        return path.read_bytes()
+    try:
+        with gzip.open(path) as file:
+            content = file.read(MOST_BYTES + 1)
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{path} is not a whole gzip file ({error}); try to fetch it again") from None
+    _check_memory(len(content))
+    return content
+
+
+def _bordered(images: Tensor, size: int) -> Tensor:
+    """A black border around images of another size; those that are larger are refused."""
+    height, width = images.shape[-2:]
+    if max(height, width) > size:
+        raise ValueError(f"the images are {height}x{width}, larger than --size {size}; try --size {max(height, width)}")
+    top, left = (size - height) // 2, (size - width) // 2
+    return functional.pad(images, (left, size - width - left, top, size - height - top))
+
+
+def _read_folder(folder: Path, size: int, progress: Callable[[int, int], None] | None) -> Tensor:
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}; try --data FOLDER, or --data mnist:FOLDER for MNIST's files")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise ValueError(f"no pictures are in {folder}; try a folder with PNG or JPEG files in it")
+    shape = (3, size, size)
+    _check_memory(len(paths) * math.prod(shape))
+    pictures = torch.empty(len(paths), *shape, dtype=torch.uint8)
+    for index, path in enumerate(paths):
+        pictures[index] = (read_image(path, shape) * 255).round().to(torch.uint8)
+        if progress is not None:
+            progress(index + 1, len(paths))
+    return pictures
+
+
+def _check_memory(wanted: int) -> None:
+    if wanted > MOST_BYTES:
+        raise ValueError(
+            f"the pictures need {wanted / 2**30:.1f} GiB of memory, more than {MOST_BYTES / 2**30:.0f}; "
+            "try fewer of them, or a smaller --size"
+        )
