@@ -56,11 +56,14 @@ class Layout:
     options: tuple[str, ...] = ()
 
 
+NVLABS = Layout("StyleGAN2, NVlabs stylegan2-ada-pytorch", is_nvlabs, from_nvlabs, ("label", "space"))
+"""Which comes in pickles of its own too."""
+
 LAYOUTS: tuple[Layout, ...] = (
     Layout("DCGAN, PyTorch tutorial", is_tutorial, from_tutorial, ("labels", "label")),
     Layout("DCGAN, CSGM in TensorFlow", is_csgm, from_csgm),
     Layout("PGGAN, pytorch_GAN_zoo", is_zoo, from_zoo),
-    Layout("StyleGAN2, NVlabs stylegan2-ada-pytorch", is_nvlabs, from_nvlabs, ("label", "space")),
+    NVLABS,
     Layout("StyleGAN2, rosinality stylegan2-pytorch", is_rosinality, from_rosinality, ("space",)),
     Layout("VAE, CSGM in TensorFlow", is_csgm_vae, from_csgm_vae, ("image_shape",)),
     Layout("plain decoder", is_linear, from_linear, ("image_shape", "activation", "output")),
@@ -74,18 +77,27 @@ def given_options(options: Options) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def taken_options(options: Options, layout: Layout) -> dict[str, Any]:
+    """The options that are not None, by name.
+
+    Raises:
+        ValueError: one that the layout does not take.
+    """
+    given = given_options(options)
+    if surplus := sorted(given.keys() - set(layout.options)):
+        raise ValueError(f"the layout {layout.name!r} takes no {surplus[0]}; try without it")
+    return given
+
+
 def recognise(state: Mapping[str, Tensor], options: Options = NO_OPTIONS) -> Blueprint:
     """The blueprint of a state dict in any of `LAYOUTS`.
 
     Raises:
         ValueError: in none of them, an option that the layout does not take, or weights that are not whole.
     """
-    given = given_options(options)
     for layout in LAYOUTS:
         if layout.matches(state):
-            if surplus := sorted(given.keys() - set(layout.options)):
-                raise ValueError(f"the layout {layout.name!r} takes no {surplus[0]}; try without it")
-            return replace(layout.convert(state, **given), layout=layout.name)
+            return replace(layout.convert(state, **taken_options(options, layout)), layout=layout.name)
     shown = ", ".join(repr(name)[:40] for name in sorted(state)[:3])
     raise ValueError(
         f"no known layout among the keys {shown}...; known are {', '.join(layout.name for layout in LAYOUTS)}; "

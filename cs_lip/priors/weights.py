@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from cs_lip.files import atomic_path
 from cs_lip.priors.archives import read_npz
 from cs_lip.priors.blueprint import Blueprint
 from cs_lip.priors.formats import Format, format_of
-from cs_lip.priors.layouts import NO_OPTIONS, Options, recognise
+from cs_lip.priors.layouts import NO_OPTIONS, NVLABS, Options, recognise, taken_options
+from cs_lip.priors.nvlabs import blueprint_from_nvlabs
 from cs_lip.priors.pickles import load_pytorch_legacy, load_pytorch_zip
 from cs_lip.priors.states import choose_state, own_copies
 
@@ -56,12 +58,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             state = choose_state(load_pytorch_zip(path), path)
         case Format.PYTORCH_LEGACY:
             state = choose_state(load_pytorch_legacy(path), path)
-        case Format.NVLABS:
-            raise ValueError(
-                f"{path} is a pickle, which could run code, so it was not loaded; try its state dict alone"
-            )
-        case Format.ONNX:
-            raise ValueError(f"{path} is ONNX, a network and no state dict; try load_generator")
+        case network:
+            raise ValueError(f"{path} is {network}, which holds a network and no state dict; try load_generator")
     return own_copies(state, path)
 
 
@@ -75,7 +73,11 @@ def read_blueprint(path: Path, options: Options = NO_OPTIONS) -> Blueprint:
         ValueError: as `read_weights` and `recognise`; the message names the file.
     """
     with naming(path):
-        metadata = read_metadata(path) if format_of(path) is Format.SAFETENSORS else {}
+        found = format_of(path)
+        if found is Format.NVLABS:
+            blueprint = blueprint_from_nvlabs(path.read_bytes(), **taken_options(options, NVLABS))
+            return replace(blueprint, layout=NVLABS.name)
+        metadata = read_metadata(path) if found is Format.SAFETENSORS else {}
         if "settings" not in metadata:
             return recognise(read_weights(path), options)
         if options != NO_OPTIONS:
