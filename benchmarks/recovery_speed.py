@@ -26,8 +26,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 import cs_lip
-from cs_lip.evaluation.pictures import bundled_photographs
 from cs_lip.evaluation.metrics import mse, psnr
+from cs_lip.evaluation.pictures import bundled_photographs
 from cs_lip.evaluation.provenance import versions
 from cs_lip.files import atomic_path
 from cs_lip.operators import Gaussian

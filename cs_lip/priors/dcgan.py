@@ -12,30 +12,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from cs_lip.priors.doubling import Doubling, FoldedDoubling, doubled
 from cs_lip.priors.generator import Generator, Layer, State
 
 KERNEL = 4
 KERNELS = (4, 5)
 """Those that a layer of stride 2 and padding 1 doubles the side with."""
-
-
-class Doubling(nn.ConvTranspose2d):
-    """A transposed convolution of stride 2 that doubles the side: kernel 4, or 5 as TensorFlow's ``SAME`` aligns it.
-
-    A kernel of 5 with padding 1 gives one row and one column too many, and TensorFlow drops the last of each.
-    """
-
-    def __init__(self, fan_in: int, fan_out: int, kernel: int, bias: bool) -> None:
-        super().__init__(fan_in, fan_out, kernel, stride=2, padding=1, bias=bias)
-
-    def forward(self, features: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        return _doubled(features, self.weight, self.bias)
-
-
-def _doubled(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    height, width = features.shape[-2:]
-    doubled = nn.functional.conv_transpose2d(features, weight, bias, stride=2, padding=1)
-    return doubled[..., : 2 * height, : 2 * width]
 
 
 class DCGAN(Generator):
@@ -125,7 +107,7 @@ class FoldedDCGAN(Generator):
             fixed = torch.zeros_like(weight[0]).flatten()
         with torch.device("meta"):  # where PyTorch's initial weights cost no memory and no global random numbers
             self.first = nn.Linear(source.widths[0], weight.shape[1] * size)
-            doublings = [Doubling(w.shape[0], w.shape[1], w.shape[2], bias=True) for w, _ in rest]
+            doublings = [FoldedDoubling(w.shape[0], w.shape[1], w.shape[2], bias=True) for w, _ in rest]
         self.first.weight = nn.Parameter(weight.flatten(1).T.contiguous())
         self.first.bias = nn.Parameter(bias.repeat_interleave(size) + fixed)
         layers: list[nn.Module] = []
@@ -133,6 +115,8 @@ class FoldedDCGAN(Generator):
             doubling.weight, doubling.bias = nn.Parameter(weight), nn.Parameter(bias)
             layers += [nn.ReLU(), doubling]
         self.rest = nn.Sequential(*layers, nn.Tanh()).to(memory_format=torch.channels_last)
+        for multiplied in (doublings[0], doublings[-1]):  # whose weights a matrix product then takes without a copy
+            multiplied.to(memory_format=torch.contiguous_format)
         self.eval().requires_grad_(False)
 
     def layers(self) -> dict[str, Layer]:
@@ -159,7 +143,7 @@ class FoldedDCGAN(Generator):
         pushed = pushed.contiguous(memory_format=torch.channels_last)
         for layer in self.rest:
             if isinstance(layer, Doubling):
-                pushed = _doubled(pushed, layer.weight.to(dtype))
+                pushed = doubled(pushed, layer.weight.to(dtype))
             elif isinstance(layer, nn.ReLU):
                 pushed *= features > 0
             features = layer(features)

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from cs_lip.priors.dcgan import Doubling
+from cs_lip.priors.doubling import Doubling
 from cs_lip.priors.generator import Generator, Layer, State
 
 FIRST = 4
