@@ -296,6 +296,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a key that is a list": (b"\x80\x04}]Ns.", "key that is a list"),
     "items of a number": (b"\x80\x04K\x01NNs.", "puts items where none"),
     "an odd number of items": (b"\x80\x04}(Nu.", "puts items where none"),
+    "something outside": (b"\x80\x04K\x01Q.", "holds no network 'G_ema'"),
     "a number": (b"\x80\x04K\x01.", "holds no network 'G_ema'"),
     "other networks": (pickle.dumps({"G": 1, 3: 2}), "no network 'G_ema' but 'G', '3'"),
     "a number for a network": (pickle.dumps({"G_ema": 3}), "a int is where a network's module"),
@@ -432,6 +433,8 @@ OTHER_NETWORKS: dict[str, tuple[Callable[[nn.Module], object], str]] = {
     ),
     "another activation": (lambda n: setattr(n.mapping.fc0, "activation", "relu"), "activation is 'relu', expected"),
     "clamped in places": (lambda n: setattr(n.synthesis.b8.conv0, "conv_clamp", 3), "2 different values"),
+    "a rate that is text": (lambda n: setattr(n.mapping.fc0, "bias_gain", "fast"), "learning rate is 'fast'"),
+    "a rate of NaN": (lambda n: setattr(n.mapping.fc0, "bias_gain", float("nan")), "learning rate is nan"),
     "no StyleGAN2": (lambda n: delattr(n.synthesis.b4, "const"), "not a StyleGAN2's"),
 }
 

@@ -22,6 +22,7 @@ from cs_lip.priors.onnx import generator_from_onnx
 from cs_lip.priors.pggan import PGGAN, FoldedPGGAN
 from cs_lip.priors.precision import has_fast_bfloat16
 from cs_lip.priors.skip import SKIP_SETTINGS, Skip, hourglass
+from cs_lip.priors.stylegan2 import FoldedStyleGAN2, StyleGAN2
 from cs_lip.priors.unet import UNet
 from cs_lip.priors.untrained import UntrainedNetwork
 
@@ -40,6 +41,7 @@ __all__ = [
     "Entry",
     "FoldedDCGAN",
     "FoldedPGGAN",
+    "FoldedStyleGAN2",
     "Generator",
     "Geometry",
     "Layer",
@@ -47,6 +49,7 @@ __all__ = [
     "Options",
     "Skip",
     "State",
+    "StyleGAN2",
     "UNet",
     "UntrainedNetwork",
     "add_generator",

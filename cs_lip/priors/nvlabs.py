@@ -90,16 +90,17 @@ def blueprint_from_nvlabs(content: bytes, **options: Any) -> Blueprint:
         )
     for name, value in network.attributes.items():
         layer, _, attribute = name.rpartition(".")
-        expected = EXPECTED.get(attribute, value) if not layer.endswith(("affine", "embed")) else value
-        if value != expected:
+        if attribute in EXPECTED and not layer.endswith(("affine", "embed")) and value != EXPECTED[attribute]:
             raise ValueError(
-                f"the network's {name[:80]} is {str(value)[:40]!r}, expected {expected!r}; try a network of one of the "
+                f"the network's {name[:80]} is {str(value)[:40]!r}, expected {EXPECTED[attribute]!r}; try a network of one of the "
                 "published configurations"
             )
     clamps = {value for name, value in network.attributes.items() if name.endswith(".conv_clamp")}
     if len(clamps) > 1:
         raise ValueError(f"the layers are clamped at {len(clamps)} different values, expected one; try another network")
     rate = network.attributes.get("mapping.fc0.bias_gain", 0.01)
+    if not isinstance(rate, float) or not 0 < rate <= 1:
+        raise ValueError(f"the mapping's learning rate is {rate!r:.40}, expected 0.01 or so; try an undamaged file")
     return from_nvlabs(network.state, rate=rate, clamp=clamps.pop() if clamps else None, **options)
 
 

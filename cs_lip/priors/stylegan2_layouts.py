@@ -128,8 +128,11 @@ def _blueprint(settings: dict[str, Any], own: dict[str, Tensor], average: Tensor
     """
     present = takewhile(lambda index: index == 0 or f"mapping.fc{index}.weight" in own, range(100))
     shapes = [_shape(own, f"mapping.fc{index}.weight", 2) for index in present]
+    size = shapes[0][1] - settings.get("embedding", 0)
+    if size < 1:
+        raise ValueError("the classes leave no room for z in 'mapping.fc0.weight'; try an undamaged file")
     settings = settings | {
-        "widths": [shapes[0][1] - settings.get("embedding", 0), *(fan_out for fan_out, _ in shapes)],
+        "widths": [size, *(fan_out for fan_out, _ in shapes)],
         "depths": [_shape(own, f"synthesis.b{side}.conv1.weight", 4)[0] for side in _sides(own)],
         "channels": _shape(own, "synthesis.b4.torgb.weight", 4)[0],
     }
@@ -139,7 +142,7 @@ def _blueprint(settings: dict[str, Any], own: dict[str, Tensor], average: Tensor
     with torch.device("meta"):  # where PyTorch's initial weights cost no memory and no global random numbers
         mapping = Mapping(**{name: settings[name] for name in names if name in settings})
     weights = {name.removeprefix("mapping."): own[name] for name in own if name.startswith("mapping.")}
-    mean, spread = spread_of(fill(mapping, weights, "a StyleGAN2's mapping"), settings["widths"][0])
+    mean, spread = spread_of(fill(mapping, weights, "a StyleGAN2's mapping"), size)
     if spread <= 1e-6 * mean.abs().max():  # which is rounding
         raise ValueError("the mapping gives every z the same w, so W has no units; try the space z")
     own = own | {"w_mean": mean if average is None else average.flatten(), "w_spread": spread}
