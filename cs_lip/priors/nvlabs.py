@@ -92,8 +92,8 @@ def blueprint_from_nvlabs(content: bytes, **options: Any) -> Blueprint:
         layer, _, attribute = name.rpartition(".")
         if attribute in EXPECTED and not layer.endswith(("affine", "embed")) and value != EXPECTED[attribute]:
             raise ValueError(
-                f"the network's {name[:80]} is {str(value)[:40]!r}, expected {EXPECTED[attribute]!r}; try a network of one of the "
-                "published configurations"
+                f"the network's {name[:80]} is {str(value)[:40]!r}, expected {EXPECTED[attribute]!r}; "
+                "try a network of one of the published configurations"
             )
     clamps = {value for name, value in network.attributes.items() if name.endswith(".conv_clamp")}
     if len(clamps) > 1:
