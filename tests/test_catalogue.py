@@ -11,8 +11,9 @@ import pytest
 import tomli_w
 import torch
 from click.testing import CliRunner, Result
-from helpers import assert_one_sentence, tiny_generator, tiny_onnx
+from helpers import Trap, assert_one_sentence, tiny_generator, tiny_onnx
 from safetensors.torch import save_file
+from test_weight_fuzz import nvlabs_file
 
 from cs_lip import __version__
 from cs_lip.cli.main import main
@@ -201,6 +202,20 @@ def test_options_reach_the_layout(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="try without options") as caught:
         load_generator("third", options=Options(labels=3, label=2))
     assert_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("space", ["z", "w", "w+"])
+def test_an_nvlabs_pickle_becomes_safetensors(space: str, tmp_path: Path) -> None:
+    path, marker = tmp_path / "ffhq.pkl", tmp_path / "marker"
+    path.write_bytes(nvlabs_file(trap=Trap(marker)))
+    assert run("generators", "add", path, "--name", "mine", "--space", space).exit_code == 0
+    entry = user_generators().entries["mine"]
+    assert (entry.architecture, entry.layout) == ("stylegan2", "StyleGAN2, NVlabs stylegan2-ada-pytorch")
+    assert entry.path.suffix == ".safetensors"
+    loaded = load_generator("mine")
+    assert (loaded.latent_shape, loaded.geometry) == (entry.latent_shape, entry.geometry)
+    assert torch.equal(images(loaded), images(load_generator(str(path), options=Options(space=space))))
+    assert not marker.exists()
 
 
 def test_an_onnx_file_is_kept_as_it_is(tmp_path: Path, home: Path) -> None:

@@ -7,6 +7,7 @@ where one file takes too long, so that the worst is a failed test.
 import io
 import json
 import os
+import pickle
 import resource
 import signal
 import struct
@@ -14,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from helpers import Trap, assert_one_sentence, tiny_generator, tiny_onnx
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
+from test_nvlabs import as_modules
+from test_stylegan2 import nvlabs_state
 
 from cs_lip.priors import Options, load_generator
 
@@ -50,11 +54,28 @@ def safetensors_file() -> bytes:
     return save(STATE, metadata={"architecture": "dcgan", "settings": settings})
 
 
+def nvlabs_file(**extra: object) -> bytes:
+    """A network pickle of one of the smallest StyleGAN2s there can be."""
+
+    def _reconstruct_persistent_obj(meta: object) -> None:
+        raise AssertionError("the pickle was loaded")
+
+    persistence = ModuleType("torch_utils.persistence")
+    _reconstruct_persistent_obj.__module__ = persistence.__name__
+    _reconstruct_persistent_obj.__qualname__ = _reconstruct_persistent_obj.__name__
+    persistence._reconstruct_persistent_obj = _reconstruct_persistent_obj  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torch_utils", ModuleType("torch_utils"))
+        patch.setitem(sys.modules, persistence.__name__, persistence)
+        return pickle.dumps({"G_ema": as_modules(nvlabs_state((2, 2), (1,), 1)), **extra})
+
+
 FORMATS: dict[str, Callable[[Path], list[bytes]]] = {
     "safetensors": lambda _: [save(STATE), safetensors_file()],
     "pytorch-zip": lambda m: [torch_file({"netG": STATE}, True), torch_file({"g": STATE, "trap": Trap(m)}, True)],
     "pytorch-legacy": lambda m: [torch_file({"netG": STATE}, False), torch_file({"g": STATE, "trap": Trap(m)}, False)],
     "npz": lambda m: [npz_file(m, False), npz_file(m, True)],
+    "nvlabs": lambda m: [nvlabs_file(), nvlabs_file(trap=Trap(m))],
     "onnx": lambda _: [tiny_onnx()],
 }
 """What whole files of each format hold; a trap is hidden in one where the format has room for it."""

@@ -204,6 +204,14 @@ def test_settings_beside_the_weights_do_no_harm(
     assert_same(read_weights(tmp_path / "weights.pt"), tiny_state())
 
 
+@pytest.mark.parametrize("kind", [Format.PYTORCH_ZIP, Format.PYTORCH_LEGACY])
+def test_optimisers_beside_the_weights_do_no_harm(kind: Format, tmp_path: Path) -> None:
+    groups = [{"params": [nn.Parameter(torch.ones(2))]} for _ in range(12)]
+    optimiser = torch.optim.Adam(groups, betas=(0.0, 0.99))  # one tuple that all groups share
+    SAVERS[kind]({"g_ema": tiny_state(), "g_optim": optimiser.state_dict()}, tmp_path / "weights.pt")
+    assert_same(read_weights(tmp_path / "weights.pt"), tiny_state())
+
+
 def test_reading_allows_nothing_to_the_rest_of_the_process(tmp_path: Path) -> None:
     torch.save({"args": argparse.Namespace(size=3), "g": tiny_state()}, tmp_path / "a.pt")
     read_weights(tmp_path / "a.pt")
@@ -380,6 +388,29 @@ def without(name: str) -> Callable[[State], State]:
     return lambda state: {key: value for key, value in state.items() if key != name}
 
 
+def nested_tuples(levels: int) -> bytes:
+    """The instructions for a tuple of two of the tuple of two of the tuple of two ..."""
+    return b")" + b"".join(
+        b"r" + struct.pack("<L", 900 + i) + b"j" + struct.pack("<L", 900 + i) + b"\x86" for i in range(levels)
+    )
+
+
+def endless_key(path: Path, _: Path) -> None:
+    torch.save({"x": torch.arange(4.0)}, path)
+    key = b"(K\x01t" + nested_tuples(60)[1:] + b"K\x01s"
+    edit_members(path, lambda name, content: b"\x80\x02}" + key + b"." if name.endswith("data.pkl") else content)
+
+
+def endless_storage(path: Path, _: Path) -> None:
+    torch.save({"x": torch.arange(4.0)}, path)
+    place = (
+        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n(K\x01t"
+        + nested_tuples(60)[1:]
+        + b"X\x03\x00\x00\x00cpuK\x04tQ"
+    )
+    edit_members(path, lambda name, content: b"\x80\x02" + place + b"." if name.endswith("data.pkl") else content)
+
+
 BAD_FILES: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "a trap in a PyTorch zip": (trapped(save_zip), "mkdir'), which could run code"),
     "a trap in a legacy file": (trapped(save_legacy), "mkdir'), which could run code"),
@@ -440,6 +471,8 @@ BAD_FILES: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "a record shorter than the pickle says": (record_shorter_than_claimed, "not a readable PyTorch weight file"),
     "a tensor larger than its storage": (larger_tensor_than_storage, "weight"),
     "a pickle that asks for gigabytes": (bytearray_bomb, "bytearray'), which could run code"),
+    "a key that takes forever to hash": (endless_key, "tuples within tuples without end"),
+    "a storage that takes forever to hash": (endless_storage, "tuples within tuples without end"),
     "a sparse tensor": (torch_with(replaced("main.0.weight", lambda w: w.to_sparse())), "which could run code"),
     "a missing key": (torch_with(without("main.1.bias")), "lack key 'main.1.bias'"),
     "a NaN": (torch_with(replaced("main.0.weight", lambda w: w * torch.nan)), "finite"),

@@ -19,6 +19,10 @@ MAX_PICKLE = 2**22
 """Bytes of a file's pickles; those of a state dict hold names and shapes only, the numbers lie outside."""
 
 
+MAX_UNFOLDED = 10**8
+"""Values in all tuples of a pickle, those that are referred to several times counted as often; see `_Tuples`."""
+
+
 class _Config:
     """Stands in for the settings object in the checkpoints of pytorch_GAN_zoo."""
 
@@ -33,7 +37,6 @@ _NUMBERS = ["Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char
 _DTYPES = ["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"]
 HARMLESS = {
     "collections OrderedDict",
-    "torch Size",
     "torch device",
     "torch._utils _rebuild_tensor",
     "torch._utils _rebuild_tensor_v2",
@@ -105,12 +108,16 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _check_names(file: IO[bytes], path: Path) -> None:
     """Read the instructions of one pickle, without following any, and refuse names that are not `HARMLESS`."""
-    start = file.tell()
+    start, tuples = file.tell(), _Tuples()
     for opcode, argument, place in pickletools.genops(file):
-        if (place or 0) - start > MAX_PICKLE:
+        size = (place or 0) - start
+        if size > MAX_PICKLE:
             raise _RefusedError(
                 f"{path} holds more than {MAX_PICKLE} bytes of pickled objects; try the generator's state dict alone"
             )
+        tuples.follow(opcode.name, argument)
+        if tuples.unfolded(size) > MAX_UNFOLDED:
+            raise _RefusedError(f"{path} holds tuples within tuples without end; try the generator's state dict alone")
         named = argument if opcode.name == "GLOBAL" else opcode.name
         if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4") and named not in HARMLESS:
             raise _holds_code(path, str(named).replace(" ", "."))
@@ -118,6 +125,34 @@ def _check_names(file: IO[bytes], path: Path) -> None:
             raise _RefusedError(
                 f"{path} was saved with pickle protocol {argument}, expected 2; try torch.save as it is"
             )
+
+
+class _Tuples:
+    """Counts how often a pickle refers to a tuple that it has made before.
+
+    A tuple of tuples of tuples ..., each there several times, is short in a pickle and may take forever to hash, as
+    PyTorch does with the keys of dictionaries and with what stands for a storage. With ``n`` references a pickle of
+    ``s`` bytes unfolds to no more than about ``s 3^(n/3)`` values, which three references at every level reach.
+    """
+
+    def __init__(self) -> None:
+        self.places: set[int] = set()
+        self.references = 0
+        self.on_top = False
+
+    def follow(self, name: str, argument: Any) -> None:
+        """Look at one instruction."""
+        if name in ("BINPUT", "LONG_BINPUT"):
+            (self.places.add if self.on_top else self.places.discard)(argument)
+        elif name in ("BINGET", "LONG_BINGET"):
+            self.on_top = argument in self.places
+            self.references += self.on_top
+        elif name != "PROTO":  # which leaves the stack alone, as storing does
+            self.on_top = name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3")
+
+    def unfolded(self, size: int) -> float:
+        """The most values that a pickle of ``size`` bytes can unfold to; capped, for the sake of the power."""
+        return float(size * 3 ** (min(self.references, 100) / 3))
 
 
 def _holds_code(path: Path, name: str) -> ValueError:
