@@ -5,15 +5,13 @@ every number behind it in ``recovery_speed.json``. Each finished measurement is 
 that a run which was stopped goes on where it ended.
 """
 
-import hashlib
 import json
-import os
 import shlex
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,10 +20,10 @@ from typing import Any
 import click
 import torch
 from machine import machine, peak_bytes
+from rows import Row, append_row, code_hash, stored_rows
 from torch import Tensor
 from tqdm import tqdm
 
-import cs_lip
 from cs_lip.evaluation.metrics import mse, psnr
 from cs_lip.evaluation.pictures import bundled_photographs
 from cs_lip.evaluation.provenance import versions
@@ -40,8 +38,6 @@ PROTOCOL = "csgm"
 PAIR = (DEFAULT_SOLVER, PROTOCOL)
 SUCCESS = 1e-6
 PHOTOGRAPH = "astronaut"
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -117,9 +113,6 @@ def command_memory(measurements: int) -> Row:
         return {"seconds": time.perf_counter() - began, "peak_bytes": peak}
 
 
-# What is on disk already
-
-
 def configuration(measurements: int, seed: int) -> dict[str, Any]:
     """All that a measurement depends on besides its own name; rows of another configuration are not taken over."""
     return {
@@ -127,43 +120,10 @@ def configuration(measurements: int, seed: int) -> dict[str, Any]:
         "seed": seed,
         "generator": DEFAULT_GENERATOR,
         "solvers": {name: asdict(SOLVERS[name]()) for name in PAIR},  # type: ignore[call-overload]
-        "code": code_hash(),
+        "code": code_hash(("operators", "priors", "recovery")),
         "machine": machine(),
         "versions": versions(),
     }
-
-
-def code_hash() -> str:
-    """A hash over what a recovery runs, so that rows of older code do not mix with new ones."""
-    package = Path(cs_lip.__file__).parent
-    digest = hashlib.sha256()
-    for room in ("operators", "priors", "recovery"):
-        for path in sorted((package / room).glob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def stored_rows(path: Path, config: dict[str, Any]) -> dict[str, Row]:
-    """The rows of the same configuration by cell; a line that a crash cut short is passed over."""
-    wanted = json.loads(json.dumps(config))
-    return {entry["cell"]: entry["row"] for entry in _entries(path) if entry["configuration"] == wanted}
-
-
-def _entries(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            continue
-
-
-def append_row(path: Path, config: dict[str, Any], cell: str, row: Row) -> None:
-    with path.open("a+", encoding="utf-8") as file:
-        # A line that a crash cut short must not swallow the new one.
-        cut_short = path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-        file.write(("\n" if cut_short else "") + json.dumps({"configuration": config, "cell": cell, "row": row}) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 # The report

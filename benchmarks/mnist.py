@@ -1,0 +1,235 @@
+"""CSGM's experiment on handwritten digits: the error of recovery against the number of measurements, beside Lasso.
+
+Run it with ``python benchmarks/mnist.py``. It prints a table and writes it to ``mnist.md``, with every number behind
+it in ``mnist.json``, and draws ``docs/images/mnist.png``. Each finished measurement is a line of ``mnist.jsonl``, so
+that a run which was stopped goes on where it ended.
+
+The protocol is that of Bora et al. 2017, section 6.1: Gaussian measurements with entries of variance 1/m, noise whose
+norm is 0.1 in expectation, mean squared error per pixel on the first 64 digits of MNIST's test set. Lasso is in the
+pixels, its images clipped to [0, 1]; its weight is the best of a grid for the reported digits themselves, chosen with
+the truth, which favours it.
+"""
+
+import json
+import math
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from machine import machine
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rows import Row, append_row, code_hash, stored_rows
+from sklearn.linear_model import Lasso
+from torch import Tensor
+from tqdm import tqdm
+
+from cs_lip.evaluation.acquisition import acquire
+from cs_lip.evaluation.digits import bundled_digits
+from cs_lip.evaluation.provenance import versions
+from cs_lip.files import atomic_path
+from cs_lip.operators import Gaussian, Identity
+from cs_lip.priors import Generator, bundled_generators, load_generator
+from cs_lip.recovery import DEFAULT_SOLVER, SOLVERS, recover
+from cs_lip.report.figures import show_image
+from cs_lip.seeding import derive_seed
+
+NAME, GENERATOR = "mnist", "mnist-dcgan-28"
+MEASUREMENTS = (10, 25, 50, 100, 200, 300, 500, 750)
+NOISE_NORM = 0.1
+CSGM_PENALTY = 0.1
+"""Weight of |z|^2 beside the squared image error on [0, 1], as CSGM's code has it for MNIST."""
+
+ALPHAS = tuple(np.logspace(-6, -1, 11).tolist())
+PICTURED, SHOWN = 100, 12
+FIGURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "mnist.png"
+GOALS = {"represent": 0.012, "m=100": 0.02}
+
+LABELS = {
+    "default": "cs-lip, default",
+    "csgm-penalty": f"cs-lip, penalty {CSGM_PENALTY:g}",
+    "lasso": "Lasso, pixels",
+}
+COLOURS = {"default": "#0072B2", "csgm-penalty": "#009E73", "lasso": "#D55E00"}
+
+
+# The measurements
+
+
+def cells(generator: Generator, digits: Tensor, seed: int) -> dict[str, Callable[[], Row]]:
+    todo: dict[str, Callable[[], Row]] = {"represent": partial(represent, generator, digits, seed)}
+    for m in MEASUREMENTS:
+        todo[f"m={m}/default"] = partial(search, generator, digits, m, seed, None)
+        todo[f"m={m}/csgm-penalty"] = partial(search, generator, digits, m, seed, CSGM_PENALTY)
+        todo[f"m={m}/lasso"] = partial(lasso, digits, m, seed)
+    return todo
+
+
+def represent(generator: Generator, digits: Tensor, seed: int) -> Row:
+    """The best image in the generator's range: every pixel is seen, nothing is penalised."""
+    began = time.perf_counter()
+    recovery = recover(Identity(generator.image_shape), digits, generator, latent_penalty=0.0, seed=seed)
+    return row(recovery.images, digits, began)
+
+
+def search(generator: Generator, digits: Tensor, m: int, seed: int, penalty: float | None) -> Row:
+    operator, measurements, noise = measured(digits, m, seed)
+    began = time.perf_counter()
+    recovery = recover(operator, measurements, generator, noise=noise, latent_penalty=penalty, seed=seed)
+    return row(recovery.images, digits, began, pictured=m == PICTURED)
+
+
+def lasso(digits: Tensor, m: int, seed: int) -> Row:
+    """argmin |A x - y|^2 / (2 m) + alpha |x|_1 by scikit-learn, with the alpha that is best for these digits."""
+    operator, measurements, _ = measured(digits, m, seed)
+    matrix, values = operator.to_matrix().double().numpy(), measurements.double().numpy()
+    began = time.perf_counter()
+    rows = []
+    for alpha in ALPHAS:
+        model = Lasso(alpha=alpha, fit_intercept=False, max_iter=5000, tol=1e-4)
+        images = np.stack([model.fit(matrix, y).coef_ for y in values]).clip(0, 1)
+        found = torch.from_numpy(images).float().reshape(digits.shape)
+        rows.append(row(found, digits, began, pictured=m == PICTURED) | {"alpha": alpha})
+    return min(rows, key=lambda entry: np.mean(entry["mse"]))
+
+
+def measured(digits: Tensor, m: int, seed: int) -> tuple[Gaussian, Tensor, float]:
+    operator = Gaussian(tuple(digits.shape[1:]), m, seed=derive_seed(seed, "operator"))
+    noise = NOISE_NORM / math.sqrt(m)
+    return operator, acquire(operator, digits, noise=noise, seed=seed), noise
+
+
+def row(images: Tensor, digits: Tensor, began: float, *, pictured: bool = False) -> Row:
+    errors = (images - digits).square().mean((1, 2, 3))
+    pictures = (images[:SHOWN] * 255).round().to(torch.uint8).numpy().tobytes().hex() if pictured else None
+    return {"mse": errors.tolist(), "seconds": time.perf_counter() - began, "pictures": pictures}
+
+
+# The report
+
+
+def interval(errors: list[float]) -> tuple[float, float, float]:
+    """The mean over the digits, and its 95 % bootstrap interval."""
+    values = np.array(errors)
+    chosen = np.random.default_rng(0).integers(len(values), size=(4000, len(values)))
+    low, high = np.quantile(values[chosen].mean(1), (0.025, 0.975))
+    return float(values.mean()), float(low), float(high)
+
+
+def table(rows: dict[str, Row], config: dict[str, Any], command: str) -> str:
+    def cell(name: str) -> str:
+        mean, low, high = interval(rows[name]["mse"])
+        return f"{mean:.4f} ({low:.4f} to {high:.4f})"
+
+    mean, low, high = interval(rows["represent"]["mse"])
+    lines = ["| m | " + " | ".join(LABELS.values()) + " |", "| ---: |" + " ---: |" * len(LABELS)]
+    lines += [f"| {m} | " + " | ".join(cell(f"m={m}/{kind}") for kind in LABELS) + " |" for m in MEASUREMENTS]
+    beaten = [m for m in MEASUREMENTS if m < 300 and means(rows, m)["default"] < means(rows, m)["lasso"]]
+    software, hardware = config["versions"], config["machine"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Mean squared error per pixel over 64 unseen digits, with 95 % bootstrap intervals.",
+            "",
+            f"- Representation error (search over all 784 pixels): {mean:.4f} ({low:.4f} to {high:.4f}); "
+            f"goal {GOALS['represent']:g}.",
+            f"- At m = 100: {means(rows, 100)['default']:.4f}; goal {GOALS['m=100']:g}.",
+            f"- Better than Lasso at m = {', '.join(map(str, beaten))} of those below 300.",
+            f"- Generator `{GENERATOR}`, solver `{DEFAULT_SOLVER}`, noise of norm {NOISE_NORM:g}, seed {config['seed']}.",
+            f"- Machine: {hardware['cpu']}, {hardware['cores']} cores; Python {software['python']}, torch "
+            f"{software['torch']}, cs-lip {software['cs-lip']}. Made by `{command}`.",
+            "",
+        ]
+    )
+
+
+def means(rows: dict[str, Row], m: int) -> dict[str, float]:
+    return {kind: float(np.mean(rows[f"m={m}/{kind}"]["mse"])) for kind in LABELS}
+
+
+def figure(rows: dict[str, Row], digits: Tensor) -> Figure:
+    """The error against m with its intervals, and the digits recovered from `PICTURED` measurements."""
+    drawing = Figure(figsize=(11, 7.2), layout="constrained")
+    FigureCanvasAgg(drawing)
+    parts = drawing.add_gridspec(2, 1, height_ratios=[1.15, 1])
+    _plot_errors(drawing.add_subplot(parts[0]), rows)
+    kinds = ("truth", "lasso", "default", "csgm-penalty")
+    places = parts[1].subgridspec(len(kinds), SHOWN)
+    for line, kind in enumerate(kinds):
+        pictures = digits[:SHOWN] if kind == "truth" else _pictures(rows[f"m={PICTURED}/{kind}"], digits)
+        for column, image in enumerate(pictures):
+            axis = drawing.add_subplot(places[line, column])
+            show_image(axis, image)
+            if column == 0:
+                label = LABELS.get(kind, kind).replace(", ", ",\n")
+                axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
+    return drawing
+
+
+def _plot_errors(axis: Axes, rows: dict[str, Row]) -> None:
+    for kind, label in LABELS.items():
+        mean, low, high = np.array([interval(rows[f"m={m}/{kind}"]["mse"]) for m in MEASUREMENTS]).T
+        axis.loglog(MEASUREMENTS, mean, marker="o", markersize=4, color=COLOURS[kind], label=label)
+        axis.fill_between(MEASUREMENTS, low, high, color=COLOURS[kind], alpha=0.2, linewidth=0)
+    floor = interval(rows["represent"]["mse"])[0]
+    axis.axhline(floor, color="0.4", linestyle=":", label="representation error")
+    axis.set_xticks(MEASUREMENTS, [str(m) for m in MEASUREMENTS])
+    axis.minorticks_off()
+    axis.set_xlabel("measurements m of 784 pixels")
+    axis.set_ylabel("mean squared error per pixel")
+    axis.set_title(f"64 unseen digits; below, recovered from m = {PICTURED}", fontsize=11)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=9)
+
+
+def _pictures(found: Row, digits: Tensor) -> Tensor:
+    pixels = np.frombuffer(bytes.fromhex(found["pictures"]), np.uint8).reshape(-1, *digits.shape[1:])
+    return torch.from_numpy(pixels.astype(np.float32) / 255)
+
+
+def configuration(seed: int) -> dict[str, Any]:
+    return {
+        "seed": seed,
+        "generator": {"name": GENERATOR, "sha256": bundled_generators()[GENERATOR].sha256},
+        "solver": asdict(SOLVERS[DEFAULT_SOLVER]()),  # type: ignore[call-overload]
+        "code": code_hash(("operators", "priors", "recovery")),
+        "machine": machine(),
+        "versions": versions(),
+    }
+
+
+@click.command(help=__doc__)
+@click.option("--seed", type=click.IntRange(0), default=2024, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results")
+def main(seed: int, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    log, config = out / f"{NAME}.jsonl", configuration(seed)
+    digits = bundled_digits()
+    todo = cells(load_generator(GENERATOR), digits, seed)
+    rows = {cell: entry for cell, entry in stored_rows(log, config).items() if cell in todo}
+    for cell in tqdm([cell for cell in todo if cell not in rows], disable=None):
+        rows[cell] = todo[cell]()
+        append_row(log, config, cell, rows[cell])
+    command = shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
+    text = table(rows, config, command)
+    whole = {"command": command, "configuration": config, "rows": {cell: rows[cell] for cell in todo}}
+    for suffix, content in ((".json", json.dumps(whole, indent=1) + "\n"), (".md", text)):
+        with atomic_path(out / f"{NAME}{suffix}") as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    with atomic_path(FIGURE) as temporary:
+        figure(rows, digits).savefig(temporary, dpi=110, format="png")
+    click.echo(text)
+
+
+if __name__ == "__main__":
+    main()
