@@ -1,8 +1,10 @@
 """StyleGAN2: the published equations, two foreign layouts, three spaces of latents, and folding."""
 
+import argparse
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from cs_lip.priors import Options, build, recognise
+from cs_lip.priors import Options, build, load_generator, recognise
 from cs_lip.priors.blueprint import Blueprint
 from cs_lip.priors.stylegan2 import StyleGAN2
 from cs_lip.priors.stylegan2_layouts import from_nvlabs
@@ -313,6 +315,15 @@ def test_both_layouts_make_the_same_generator(space: str) -> None:
     for name, value in one.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
     assert torch.equal(one(latents_for(one)), other(latents_for(one)))
+
+
+def test_a_checkpoint_of_rosinality_brings_its_mean_along(tmp_path: Path) -> None:
+    state = as_rosinality(nvlabs_state())
+    mean = state.pop("latent_avg")
+    checkpoint = {"g": state, "g_ema": state, "latent_avg": mean, "args": argparse.Namespace(size=16), "ada_aug_p": 0}
+    torch.save(checkpoint, tmp_path / "model.pt")
+    generator = load_generator(str(tmp_path / "model.pt"), options=Options(space="w"))
+    assert torch.equal(generator.state_dict()["w_mean"], mean)
 
 
 def test_noise_that_is_not_in_the_file_is_drawn_once_and_for_all() -> None:

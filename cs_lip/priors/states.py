@@ -15,9 +15,13 @@ PREFERRED = (
 )
 """The names under which checkpoints keep their generator; averaged weights first, since they draw the better images."""
 
+BESIDE = ("latent_avg",)
+"""Tensors that belong to the generator but lie beside its state dict, in rosinality's checkpoints of StyleGAN2."""
+
 
 def choose_state(content: object, path: Path) -> dict[str, Tensor]:
-    """The one state dict in ``content``, at the top or one level down, by the names in `PREFERRED` where several are.
+    """The one state dict in ``content``, at the top or one level down, by the names in `PREFERRED` where several are;
+    what lies `BESIDE` it is put in.
 
     Raises:
         ValueError: there is none, or none of several is known to be the generator's.
@@ -33,7 +37,8 @@ def choose_state(content: object, path: Path) -> dict[str, Tensor]:
             f"{path} holds {len(states)} state dicts{names} where a generator's was expected; "
             "try to save the generator's state dict alone, as safetensors"
         )
-    return dict(states[chosen[0]])
+    beside = {name: table[name] for name in BESIDE if isinstance(table.get(name), Tensor)}
+    return beside | states[chosen[0]]
 
 
 def own_copies(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
