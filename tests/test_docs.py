@@ -4,24 +4,93 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
+from helpers import tiny_generator
+from test_dcgan_layouts import csgm_variables
+from test_decoder import csgm_state, linear_state
+from test_pggan import zoo_state
+from test_stylegan2 import as_rosinality, nvlabs_state
+
 import cs_lip.operators
 from cs_lip.operators import LinearOperator
+from cs_lip.priors import LAYOUTS, SKIP_SETTINGS, UNTRAINED, Options, build, recognise
+from cs_lip.seeding import stream
 
-PAGE = Path(__file__).parents[1] / "docs" / "operators.md"
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def run_examples(page: str) -> dict[str, Any]:
+    """The names that a page's examples leave behind, run one after the other."""
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, names)
+    return names
 
 
 def test_examples_of_the_operators_page_run() -> None:
-    names: dict[str, Any] = {}
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) >= 2
-    for block in blocks:
-        exec(block, names)
+    names = run_examples("operators.md")
     assert names["y"].shape == (8, *names["A"].out_shape)
     assert names["solution"].shape == (names["A"].n,)
+
+
+def test_examples_of_the_untrained_page_run() -> None:
+    names = run_examples("untrained.md")
+    assert names["image"].shape == (1, 3, 40, 50)
+    assert names["losses"][-1] < names["losses"][0]
+
+
+def test_every_untrained_network_is_in_a_table() -> None:
+    rows = set(re.findall(r"^\| `([\w-]+)` \|", (DOCS / "untrained.md").read_text(), re.MULTILINE))
+    assert rows == UNTRAINED.keys() | SKIP_SETTINGS.keys()
+
+
+def test_examples_of_the_pictures_page_run() -> None:
+    assert run_examples("pictures.md")["image"].pixels.shape == (1, 64, 64)
 
 
 def test_every_operator_is_in_the_table() -> None:
     exported = [getattr(cs_lip.operators, name) for name in cs_lip.operators.__all__]
     kinds = {kind.__name__ for kind in exported if isinstance(kind, type) and issubclass(kind, LinearOperator)}
-    listed = set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), re.MULTILINE))
+    listed = set(re.findall(r"^\| `(\w+)` \|", (DOCS / "operators.md").read_text(), re.MULTILINE))
     assert kinds - {"LinearOperator"} == listed
+
+
+def test_example_of_the_generators_page_runs() -> None:
+    names = run_examples("generators.md")
+    assert names["images"].shape == (4, 1, 28, 28)
+    assert list(names["generator"].layers()) == ["start", "double-1", "double-2"]
+    assert names["mine"].image_shape == (3, 16, 16)
+
+
+SAMPLES = {
+    "DCGAN, PyTorch tutorial": lambda: tiny_generator().state_dict(),
+    "DCGAN, CSGM in TensorFlow": lambda: csgm_variables((5, 4, 3, 3)),
+    "PGGAN, pytorch_GAN_zoo": zoo_state,
+    "StyleGAN2, NVlabs stylegan2-ada-pytorch": nvlabs_state,
+    "StyleGAN2, rosinality stylegan2-pytorch": lambda: as_rosinality(nvlabs_state()),
+    "VAE, CSGM in TensorFlow": lambda: {name: torch.from_numpy(value) for name, value in csgm_state().items()},
+    "plain decoder": lambda: linear_state(["0", "2"], [4, 6, 9]),
+}
+"""A state dict in every layout."""
+
+
+def test_every_layout_is_in_the_table_with_the_latents_that_it_has() -> None:
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in (DOCS / "generators.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    latents = {row[0]: row[1] for row in rows if len(row) == 6}
+    assert latents.keys() - {"layout", "---", "ONNX"} == {layout.name for layout in LAYOUTS} == SAMPLES.keys()
+    for name, sample in SAMPLES.items():
+        blueprint = recognise(sample())
+        generator = build(blueprint)
+        assert blueprint.layout == name
+        assert latents[name].split()[0] == generator.geometry
+        with torch.no_grad():
+            image = generator(generator.sample_latents(2, generator=stream(0, "test")))
+        assert 0 <= image.min() < image.max() <= 1
+    for space in ("w", "w+"):
+        assert build(recognise(nvlabs_state(), Options(space=space))).geometry == "gaussian"

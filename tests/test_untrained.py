@@ -2,9 +2,7 @@
 
 import json
 import random
-import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,6 @@ from torch.nn.functional import conv2d, conv_transpose2d, max_pool2d, pad, relu
 
 from cs_lip.priors import SKIP_SETTINGS, UNTRAINED, UntrainedNetwork, untrained_network
 from cs_lip.seeding import stream
-
-PAGE = Path(__file__).parents[1] / "docs" / "untrained.md"
 
 SMALL: dict[str, dict[str, Any]] = {
     "skip": {"input_channels": 3, "widths": [4, 6], "skips": [2, 1]},
@@ -453,18 +449,3 @@ def test_inputs_of_another_shape_are_refused(name: str, spoil: Callable[[Tensor]
     with pytest.raises(ValueError, match="do not fit this network") as caught:
         network(spoil(input_for(network)))
     assert_one_sentence(caught.value)
-
-
-# The page
-
-
-def test_examples_of_the_page_run_and_every_network_is_in_its_table() -> None:
-    names: dict[str, Any] = {}
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(block, names)
-    assert names["image"].shape == (1, 3, 40, 50)
-    assert names["losses"][-1] < names["losses"][0]
-    rows = set(re.findall(r"^\| `([\w-]+)` \|", PAGE.read_text(), re.MULTILINE))
-    assert rows == UNTRAINED.keys() | SKIP_SETTINGS.keys()
