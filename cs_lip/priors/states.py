@@ -29,7 +29,7 @@ def choose_state(content: object, path: Path) -> dict[str, Tensor]:
     table: Mapping[Any, Any] = content if isinstance(content, Mapping) else {}
     if _is_state(table):
         return dict(table)
-    states = {name: value for name, value in table.items() if _is_state(value)}
+    states: dict[Any, dict[str, Tensor]] = {name: dict(value) for name, value in table.items() if _is_state(value)}
     chosen = [name for name in PREFERRED if name in states] or list(states)
     if not chosen or (len(states) > 1 and chosen[0] not in PREFERRED):
         names = f" ({', '.join(repr(str(name)[:30]) for name in list(states)[:5])})" if states else ""
