@@ -182,7 +182,7 @@ def test_layers_and_roles() -> None:
 
 def test_decoder_survives_our_own_file(tmp_path: Path) -> None:
     blueprint = recognise(linear_state(["0", "1"], [3, 5, 12]), Options(image_shape=(3, 2, 2), activation="softplus"))
-    write_blueprint(tmp_path / "decoder.safetensors", blueprint, {})
+    write_blueprint(tmp_path / "decoder.safetensors", blueprint)
     again = build(read_blueprint(tmp_path / "decoder.safetensors"))
     assert isinstance(again, Decoder)
     assert again.activation == "softplus"

@@ -310,7 +310,7 @@ def test_colours_of_smaller_sides_are_dropped() -> None:
 
 def test_weights_survive_our_own_file(tmp_path: Path) -> None:
     blueprint = recognise(zoo_state())
-    write_blueprint(tmp_path / "pggan.safetensors", blueprint, {})
+    write_blueprint(tmp_path / "pggan.safetensors", blueprint)
     again = build(read_blueprint(tmp_path / "pggan.safetensors"))
     z = latents_for(again)
     assert torch.equal(again(z), build(blueprint)(z))

@@ -28,6 +28,7 @@ from test_nvlabs import as_modules
 from test_stylegan2 import nvlabs_state
 
 from cs_lip.priors import Options, load_generator
+from cs_lip.priors.weights import BLUEPRINT
 
 FILES, SECONDS, BYTES = 500, 10, 2**30
 STATE = dict(tiny_generator((2, 3, 1)).state_dict())
@@ -50,8 +51,8 @@ def npz_file(marker: Path, trapped: bool) -> bytes:
 
 
 def safetensors_file() -> bytes:
-    settings = json.dumps({"widths": [2, 3, 1], "first": 4})
-    return save(STATE, metadata={"architecture": "dcgan", "settings": settings})
+    own = json.dumps({"architecture": "dcgan", "settings": {"widths": [2, 3, 1], "first": 4}, "layout": ""})
+    return save(STATE, metadata={BLUEPRINT: own})
 
 
 def nvlabs_file(**extra: object) -> bytes:

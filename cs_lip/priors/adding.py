@@ -162,7 +162,7 @@ def _description(draft: _Draft) -> str:
 def _written(draft: _Draft, folder: Path) -> Path:
     if isinstance(draft.weights, Blueprint):
         path = folder / "weights.safetensors"
-        write_blueprint(path, draft.weights, {})
+        write_blueprint(path, draft.weights)
     else:
         path = folder / "weights.onnx"
         with atomic_path(path) as temporary:

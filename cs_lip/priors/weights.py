@@ -25,8 +25,8 @@ from cs_lip.priors.states import choose_state, own_copies
 MAX_HEADER = 2**22
 """Bytes of a safetensors header, enough for ten thousands of tensors."""
 
-MAX_SETTINGS = 4096
-"""Characters of a generator's settings."""
+BLUEPRINT, MAX_SETTINGS = "cs_lip_blueprint", 4096
+"""The name under which a file's metadata say how to build the generator, as JSON, and how many characters at most."""
 
 
 def sha256_of(path: Path) -> str:
@@ -78,7 +78,7 @@ def read_blueprint(path: Path, options: Options = NO_OPTIONS) -> Blueprint:
             blueprint = blueprint_from_nvlabs(path.read_bytes(), **taken_options(options, NVLABS))
             return replace(blueprint, layout=NVLABS.name)
         metadata = read_metadata(path) if found is Format.SAFETENSORS else {}
-        if "settings" not in metadata:
+        if BLUEPRINT not in metadata:
             return recognise(read_weights(path), options)
         if options != NO_OPTIONS:
             raise ValueError(f"{path} was written by cs-lip and says itself how to build it; try without options")
@@ -118,27 +118,24 @@ def read_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-def write_blueprint(path: Path, blueprint: Blueprint, metadata: Mapping[str, str]) -> None:
-    """Write a blueprint as one safetensors file with ``metadata``, atomically; `read_blueprint` reads it."""
-    own = {
-        "architecture": blueprint.architecture,
-        "settings": json.dumps(blueprint.settings),
-        "layout": blueprint.layout,
-    }
+def write_blueprint(path: Path, blueprint: Blueprint) -> None:
+    """Write a blueprint as one safetensors file, atomically, the same bytes every time; `read_blueprint` reads it."""
+    # One entry, since the library writes several in an order that changes from run to run.
+    own = {"architecture": blueprint.architecture, "settings": blueprint.settings, "layout": blueprint.layout}
     state = {name: value.detach().contiguous() for name, value in blueprint.state.items()}
     with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata={**metadata, **own})
+        save_file(state, temporary, metadata={BLUEPRINT: json.dumps(own)})
 
 
 def _own_blueprint(path: Path, metadata: Mapping[str, str]) -> Blueprint:
     try:
-        settings = json.loads(metadata["settings"]) if len(metadata["settings"]) <= MAX_SETTINGS else None
-        architecture = metadata["architecture"]
-    except (KeyError, ValueError, RecursionError):
-        settings = None
-    if not isinstance(settings, dict):
+        own = json.loads(metadata[BLUEPRINT]) if len(metadata[BLUEPRINT]) <= MAX_SETTINGS else None
+    except (ValueError, RecursionError):
+        own = None
+    kinds = {"architecture": str, "settings": dict, "layout": str}
+    if not isinstance(own, dict) or {name: type(value) for name, value in own.items()} != kinds:
         raise ValueError(f"the metadata of {path} do not say how to build it; try the file as it was written")
-    return Blueprint(architecture, settings, read_weights(path), metadata.get("layout", ""))
+    return Blueprint(own["architecture"], own["settings"], read_weights(path), own["layout"])
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
