@@ -1,6 +1,7 @@
 """Training: the steps are WGAN-GP's, a stopped training goes on to the same bits, and bad input costs nothing."""
 
 import gzip
+import json
 import os
 import signal
 import subprocess
@@ -217,6 +218,22 @@ def test_damaged_mnist_files_are_refused(spoil: object, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a whole IDX file") as caught:
         read_dataset(f"mnist:{tmp_path}", 28)
     assert_one_sentence(caught.value)
+
+
+def test_fashion_mnist_is_read_without_its_empty_rows(tmp_path: Path) -> None:
+    images = pictures(30, 28).unflatten(0, (10, 3))
+    for number, rows in enumerate(images):
+        data = [row.flatten().tolist() for row in rows] + [[]] * (2 if number == 0 else 0)
+        (tmp_path / f"{number}.json").write_text(json.dumps({"data": data}))
+    assert torch.equal(read_dataset(f"fashion-mnist:{tmp_path}", 28), images.flatten(0, 1))
+    for spoiled in ("{", '{"data": [[1, 2]]}', f'{{"data": [{[256] * 784}]}}', "[]", '{"data": 3}'):
+        (tmp_path / "9.json").write_text(spoiled)
+        with pytest.raises(ValueError, match="not a whole file of images") as caught:
+            read_dataset(f"fashion-mnist:{tmp_path}", 28)
+        assert_one_sentence(caught.value)
+    (tmp_path / "9.json").unlink()
+    with pytest.raises(ValueError, match=r"there is no 9\.json"):
+        read_dataset(f"fashion-mnist:{tmp_path}", 28)
 
 
 def test_a_folder_of_pictures_is_read_in_order(tmp_path: Path) -> None:

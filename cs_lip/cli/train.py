@@ -15,7 +15,11 @@ from cs_lip.training import SIZES, Settings, dcgan_settings
 
 
 @click.command()
-@click.option("--data", required=True, help="A folder of pictures, or mnist:FOLDER with MNIST's IDX files.")
+@click.option(
+    "--data",
+    required=True,
+    help="A folder of pictures; mnist:FOLDER with MNIST's IDX files; fashion-mnist:FOLDER with its JSON files.",
+)
 @click.option("--name", required=True, help="Under which the generator is kept: cs-lip recover --generator NAME.")
 @click.option("--architecture", type=click.Choice(["dcgan"]), default="dcgan", show_default=True)
 @click.option("--size", type=click.Choice([str(size) for size in SIZES]), default="64", show_default=True)

@@ -1,6 +1,7 @@
 """Pictures to train on: folders of them, and MNIST's files."""
 
 import gzip
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from cs_lip.evaluation.images import read_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".ppm", ".pgm")
 MNIST_IMAGES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
+CLASSES = 10
 IDX_MAGIC = 0x803
 """Of an IDX file of unsigned bytes in three dimensions."""
 
@@ -26,9 +28,9 @@ def read_dataset(source: str, size: int, progress: Callable[[int, int], None] | 
 
     Args:
         source: ``mnist:FOLDER`` reads the training images of MNIST or Fashion-MNIST in their IDX format, plain or
-            compressed by gzip, one channel; larger sizes than 28 get a black border. Any other text is a folder, whose
-            pictures become RGB, cropped about their centre and resampled as `read_image` does, in the order of their
-            names.
+            compressed by gzip, one channel; larger sizes than 28 get a black border. ``fashion-mnist:FOLDER`` reads the
+            files of the npm package of that name (`read_fashion_mnist`). Any other text is a folder, whose pictures
+            become RGB, cropped about their centre and resampled as `read_image` does, in the order of their names.
         progress: called with how many pictures are read and how many there are.
 
     Raises:
@@ -37,6 +39,8 @@ def read_dataset(source: str, size: int, progress: Callable[[int, int], None] | 
     kind, colon, place = source.partition(":")
     if colon and kind == "mnist":
         return _bordered(read_mnist(Path(place), "train"), size)
+    if colon and kind == "fashion-mnist":
+        return _bordered(read_fashion_mnist(Path(place)), size)
     return _read_folder(Path(source), size, progress)
 
 
@@ -61,6 +65,32 @@ def read_mnist(folder: Path, part: str) -> Tensor:
             f"{height}x{width}); try to fetch it again"
         )
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=16).copy()).reshape(count, 1, height, width)
+
+
+def read_fashion_mnist(folder: Path) -> Tensor:
+    """The 70,000 images in the npm package ``fashion-mnist`` 1.1.0, ``(images, 1, 28, 28)`` uint8, by class.
+
+    Its folder ``src/clothes`` has a file ``0.json`` ... ``9.json`` for each class, ``{"data": [[784 numbers], ...]}``;
+    that of class 0 has two empty rows, which are left out.
+
+    Raises:
+        ValueError: a file is missing or damaged.
+    """
+    return torch.cat([_class_of_clothes(folder / f"{number}.json") for number in range(CLASSES)])
+
+
+def _class_of_clothes(path: Path) -> Tensor:
+    if not path.is_file():
+        raise ValueError(f"there is no {path.name} in {path.parent}; try the folder src/clothes of the package")
+    try:
+        rows = [row for row in json.loads(path.read_bytes())["data"] if row]
+        values = np.array(rows, dtype=np.int64).reshape(-1, 1, 28, 28)
+        if values.min() < 0 or values.max() > 255 or any(len(row) != 28 * 28 for row in rows):
+            raise ValueError("rows that are no images")
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        reason = str(error).partition("\n")[0][:80]
+        raise ValueError(f"{path} is not a whole file of images ({reason}); try to fetch it again") from None
+    return torch.from_numpy(values.astype(np.uint8))
 
 
 def _content(path: Path) -> bytes:
