@@ -171,7 +171,7 @@ def test_coarse_is_close_where_it_is_fast_and_exact_elsewhere(fast: bool, monkey
 def test_chunks_do_not_change_the_result(double_problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
     latents, which = rows_of(double_problem)
     whole = (*double_problem.gradient(latents, which), double_problem.linearise(latents[0]))
-    monkeypatch.setattr("cs_lip.recovery.problem.CHUNK", 3)
+    monkeypatch.setattr("cs_lip.priors.generator.MOST_ROWS", 3)
     chunked = (*double_problem.gradient(latents, which), double_problem.linearise(latents[0]))
     for one, other in zip(whole, chunked, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

@@ -13,9 +13,6 @@ from cs_lip.priors import Generator
 from cs_lip.recovery import Progress, recover
 from cs_lip.seeding import stream
 
-CHUNK = 64
-"""Tangents pushed through the network at once: few enough to bound memory at 256x256 pixels."""
-
 
 @dataclass(frozen=True)
 class Representation:
@@ -116,7 +113,8 @@ def jacobian_spectrum(generator: Generator, latent: Tensor) -> Tensor:
     """
     basis = torch.eye(latent.numel(), dtype=latent.dtype, device=latent.device).reshape(-1, *latent.shape)
     with torch.no_grad():
-        tangents = torch.cat([generator.push(latent, part).flatten(1) for part in torch.split(basis, CHUNK)])
+        parts = torch.split(basis, generator.rows_at_once)
+        tangents = torch.cat([generator.push(latent, part).flatten(1) for part in parts])
     values: Tensor = torch.linalg.svdvals(tangents)
     return values
 

@@ -19,6 +19,9 @@ State = tuple[Tensor, ...]
 
 Layer = Callable[[State], State]
 
+MOST_ROWS, MOST_VALUES = 100, 100 * 3 * 64 * 64
+"""Images, and values of images, that are drawn at once: enough to fill the cores, few enough to bound memory."""
+
 
 class Generator(nn.Module, ABC):
     """A network ``G`` that draws images from latents.
@@ -69,6 +72,11 @@ class Generator(nn.Module, ABC):
     def latent_size(self) -> int:
         """The number of latent unknowns, ``k``."""
         return math.prod(self.latent_shape)
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many images or tangents to push through the network together; the feature maps grow with the images."""
+        return max(1, min(MOST_ROWS, MOST_VALUES // math.prod(self.image_shape)))
 
     @property
     def dtype(self) -> torch.dtype:

@@ -12,9 +12,6 @@ from cs_lip.operators.vectors import as_real
 from cs_lip.priors import Generator, has_fast_bfloat16
 from cs_lip.recovery.stopping import discrepancy_target
 
-CHUNK = 100
-"""Latents or tangents pushed through the network at once: enough to fill the cores, few enough to bound memory."""
-
 DEFAULT_PENALTY = 2.5e-4
 """Weight of |z|^2 beside the squared image error: CSGM's 0.001, which is for images in [-1, 1], on our [0, 1]."""
 
@@ -86,7 +83,7 @@ class Problem:
         with torch.no_grad():
             parts = [
                 (self.measure(latents[rows]) - self.measurements[which[rows]]).square().sum(1)
-                for rows in _chunks(len(latents))
+                for rows in self._chunks(len(latents))
             ]
         return torch.cat(parts)
 
@@ -98,7 +95,7 @@ class Problem:
     def gradient(self, latents: Tensor, which: Tensor, *, coarse: bool = False) -> tuple[Tensor, Tensor]:
         """The squared residuals ``(rows,)`` and the gradient of f, shaped like ``latents``."""
         energies, gradients = [], []
-        for rows in _chunks(len(latents)):
+        for rows in self._chunks(len(latents)):
             part = latents[rows].detach().requires_grad_()
             with torch.enable_grad():
                 energy = (self.measure(part, coarse=coarse) - self.measurements[which[rows]]).square().sum(1)
@@ -117,7 +114,8 @@ class Problem:
         basis = torch.eye(latent.numel(), dtype=dtype, device=latent.device).reshape(-1, *latent.shape)
         with torch.no_grad():
             parts = [
-                self.operator(self.generator.push(latent, basis[rows]).to(latent.dtype)) for rows in _chunks(len(basis))
+                self.operator(self.generator.push(latent, basis[rows]).to(latent.dtype))
+                for rows in self._chunks(len(basis))
             ]
         return as_real(torch.cat(parts), self.operator.out_shape)
 
@@ -140,9 +138,9 @@ class Problem:
         """|A G(z) - y| / |y| of every row."""
         return (energy / self.measurements[which].square().sum(1).clamp(min=1e-30)).sqrt()
 
-
-def _chunks(rows: int) -> Iterator[slice]:
-    return (slice(start, start + CHUNK) for start in range(0, rows, CHUNK))
+    def _chunks(self, rows: int) -> Iterator[slice]:
+        size = self.generator.rows_at_once
+        return (slice(start, start + size) for start in range(0, rows, size))
 
 
 def pose(
