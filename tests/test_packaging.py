@@ -1,6 +1,7 @@
 """What ships: the catalogue tells the truth about its files, and a wheel carries them to where the package looks."""
 
 import hashlib
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -9,7 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from safetensors import safe_open
+
+from cs_lip.cli.train import train
+from cs_lip.priors import load_generator
+from cs_lip.priors.weights import read_blueprint
+from cs_lip.training import dcgan_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PRETRAINED = ROOT / "pretrained"
@@ -22,15 +29,41 @@ def test_the_catalogue_matches_its_files(name: str) -> None:
     content = (PRETRAINED / entry["file"]).read_bytes()
     assert len(content) == entry["bytes"]
     assert hashlib.sha256(content).hexdigest() == entry["sha256"]
-    assert (PRETRAINED / entry["converted_by"]).is_file()
     licence = (PRETRAINED / entry["licence_file"]).read_text(encoding="utf-8")
+    assert entry["licence"] == "MIT"
     assert "Permission is hereby granted" in licence
+    assert entry["training_data"]
+    assert entry["training_data_terms"]
+    generator = load_generator(name)
+    assert generator.latent_shape == tuple(entry["latent_shape"])
+    assert generator.image_shape == tuple(entry["image_shape"])
+
+
+def test_the_converted_generator_says_where_it_came_from_and_that_its_data_have_terms_too() -> None:
+    entry = CATALOGUE["digiface-dcgan"]
+    assert (PRETRAINED / entry["converted_by"]).is_file()
     for word in ("MIT", "non-commercial research"):
         assert word in entry["training_data_terms"]
     with safe_open(PRETRAINED / entry["file"], framework="pt") as weights:
         metadata = weights.metadata()
     assert metadata["architecture"] == entry["architecture"]
     assert entry["source_sha256"] in metadata["source"]
+
+
+def test_the_trained_generator_is_small_and_says_the_command_that_made_it() -> None:
+    entry = CATALOGUE["mnist-dcgan-28"]
+    assert entry["bytes"] < 4_000_000
+    given = shlex.split(entry["made_by"])
+    assert given[:2] == ["cs-lip", "train"]
+    options = train.make_context("train", given[2:]).params
+    settings = dcgan_settings(
+        int(options["size"]), 1, latents=options["latents"], width=options["width"], steps=options["steps"]
+    )
+    blueprint = read_blueprint(PRETRAINED / entry["file"])
+    assert blueprint.settings == {"widths": list(settings.widths), "first": settings.first}
+    assert options["seed"] == 0
+    with Image.open(PRETRAINED / entry["samples"]) as sheet:
+        assert sheet.width > 8 * 28
 
 
 def test_every_weight_file_is_in_the_catalogue() -> None:
