@@ -140,6 +140,9 @@ def test_the_label_changes_the_image() -> None:
 BAD_SETTINGS: dict[str, tuple[Settings, str]] = {
     "two widths": ({"widths": (8, 3)}, "three widths or more, got 2"),
     "kernel 3": ({"widths": (8, 4, 3), "kernel": 3}, "kernel must be 4 or 5, got 3"),
+    "a width of 0": ({"widths": (8, 0, 3)}, "positive sizes .* got widths from 0 up"),
+    "no first side": ({"widths": (8, 4, 3), "first": 0}, "positive sizes .* first = 0"),
+    "fewer than no labels": ({"widths": (8, 4, 3), "labels": -2}, "got .* and -2 labels"),
     "no such label": ({"widths": (8, 4, 3), "labels": 2, "label": 2}, "label must be from 0 to 1, got 2"),
     "a negative label": ({"widths": (8, 4, 3), "labels": 2, "label": -1}, "label must be from 0 to 1, got -1"),
 }
@@ -167,6 +170,27 @@ class Plain(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         return self.dropout(self.last(self.linear(latents.flatten(1)))).unflatten(1, (2, 4, 3))
+
+
+class Noisy(Plain):
+    """Adds noise of its own to every image, as a StyleGAN2 does unless told otherwise."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return super().forward(latents) + torch.randn(len(latents), 1, 1, 1)
+
+
+class Empty(nn.Module):
+    """Images without a row."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images[:, :, :0]
+
+
+class WithLatents(Plain):
+    """Gives the latents back beside the images, as rosinality's StyleGAN2 does."""
+
+    def forward(self, latents: Tensor) -> Any:
+        return super().forward(latents), latents
 
 
 class Conditional(nn.Module):
@@ -243,6 +267,12 @@ def test_a_conditional_module_gets_its_fixed_labels(labels: Tensor) -> None:
         assert draw(latents[0]).shape == shape
 
 
+def test_latent_shapes_may_be_lists() -> None:
+    generator = _wrap(Plain(), latent_shape=[6])
+    assert generator.latent_shape == (6,)
+    assert generator(latents_for(generator)).shape == (3, 2, 4, 3)
+
+
 def _wrap(module: nn.Module, **changed: Any) -> Generator:
     return Generator.wrap(module, **({"latent_shape": (6,), "value_range": (-1, 1)} | changed))
 
@@ -260,6 +290,11 @@ BAD_WRAPS: dict[str, tuple[Callable[[], Generator], str]] = {
         ),
         "gives shape",
     ),
+    "images beside something else": (lambda: _wrap(WithLatents()), "gives a tuple for two latents"),
+    "images of no pixels": (lambda: _wrap(nn.Sequential(Plain(), Empty())), "gives shape"),
+    "noise of its own": (lambda: _wrap(Noisy()), "two images for one latent"),
+    "latents of no length": (lambda: _wrap(Plain(), latent_shape=(0,)), r"positive lengths, got \(0,\)"),
+    "no such geometry": (lambda: _wrap(Plain(), geometry="cube"), "no geometry 'cube'"),
     "labels missing": (lambda: _wrap(Conditional(), latent_shape=(3, 2, 2)), "does not take latents"),
     "labels to an unconditional module": (lambda: _wrap(Plain(), labels=torch.tensor([1])), "does not take latents"),
     "labels of two rows": (

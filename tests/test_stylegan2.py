@@ -557,9 +557,20 @@ def test_label_of_a_network_without_classes_is_refused() -> None:
     assert_one_sentence(caught.value)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"widths": [8]}, {"depths": []}, {"depths": [2] * 10}, {"depths": [0]}, {"channels": 0}, {"clamp": "x"}]
-)
+WRONG = [
+    {"widths": [8]},
+    {"depths": []},
+    {"depths": [2] * 10},
+    {"depths": [0]},
+    {"channels": 0},
+    {"clamp": "x"},
+    {"rate": math.nan},
+    {"rate": 0},
+    {"labels": -1},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_bad_settings_are_refused(wrong: dict[str, object]) -> None:
     blueprint = recognise(nvlabs_state())
     with pytest.raises(ValueError, match=r".") as caught:

@@ -34,7 +34,8 @@ class DCGAN(Generator):
         label: the class that this generator draws, fixed.
 
     Raises:
-        ValueError: fewer than three widths, another kernel, or a label that is not one of the classes.
+        ValueError: fewer than three widths, sizes that are not positive, negative labels, another kernel, or a label
+            that is not one of the classes.
     """
 
     def __init__(
@@ -49,6 +50,11 @@ class DCGAN(Generator):
     ) -> None:
         if len(widths) < 3:
             raise ValueError(f"a DCGAN has three widths or more, got {len(widths)}; try (100, 512, 256, 128, 64, 3)")
+        if min(first, *widths) < 1 or labels < 0:
+            raise ValueError(
+                f"a DCGAN has positive sizes and no fewer than 0 labels, got widths from {min(widths)} up, first = "
+                f"{first} and {labels} labels; try the settings of a trained network"
+            )
         if kernel not in KERNELS:
             raise ValueError(f"the kernel must be 4 or 5, got {kernel}; try {KERNEL}")
         side = first * 2 ** (len(widths) - 2)

@@ -5,7 +5,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +54,8 @@ class Generator(nn.Module, ABC):
         """Any module from latents to images as a `Generator`.
 
         Args:
-            module: maps ``(batch, *latent_shape)`` to ``(batch, channels, height, width)``. It is used as it is, in
-                evaluation mode, and not copied; `fold` makes a frozen copy.
+            module: maps ``(batch, *latent_shape)`` to ``(batch, channels, height, width)``, the same latent always to
+                the same image. It is used as it is, in evaluation mode, and not copied; `fold` makes a frozen copy.
             value_range: the values ``(low, high)`` that it gives to black and white, such as (-1, 1) after a tanh.
                 They are mapped to [0, 1], and what lies beyond is clipped.
             geometry: ``sphere`` where the module normalises its latents.
@@ -63,10 +63,10 @@ class Generator(nn.Module, ABC):
                 as the second argument.
 
         Raises:
-            ValueError: the range is empty, the labels are not one row, or the module does not give images for such
-                latents.
+            ValueError: the range is empty, there is no such geometry, the latent shape or the labels are none, or the
+                module does not give images for such latents, or draws noise of its own.
         """
-        return _Wrapped(module, latent_shape, value_range, geometry, labels)
+        return _Wrapped(module, tuple(latent_shape), value_range, geometry, labels)
 
     @property
     def latent_size(self) -> int:
@@ -190,6 +190,10 @@ class _Wrapped(Generator):
         low, high = value_range
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"the value range must be (low, high) with low < high, got {value_range}; try (-1, 1)")
+        if geometry not in get_args(Geometry):
+            raise ValueError(f"there is no geometry {geometry!r:.40}; try one of {', '.join(get_args(Geometry))}")
+        if min(latent_shape, default=1) < 1:
+            raise ValueError(f"the latent shape must be positive lengths, got {latent_shape}; try (100,)")
         if labels is not None and tuple(labels.shape[:1]) != (1,):
             raise ValueError(f"the labels must be one row (1, ...), got shape {tuple(labels.shape)}; try labels[:1]")
         super().__init__(latent_shape, _drawn_shape(module, latent_shape, labels), geometry)
@@ -217,24 +221,34 @@ def _drawn_shape(module: nn.Module, latent_shape: tuple[int, ...], labels: Tenso
     """The shape of the images of a module, from a trial.
 
     Raises:
-        ValueError: it draws nothing for two latents, or no images.
+        ValueError: it draws nothing for two latents, no images, or not the same image for the same latent.
     """
     weight = next(module.parameters(), None)
     if weight is None:
         raise ValueError("the module has no weights, so it is no network; try a generator with its weights loaded")
-    latents = torch.zeros(2, *latent_shape, dtype=weight.dtype, device=weight.device)
+    latent = torch.randn(1, *latent_shape, generator=torch.Generator().manual_seed(0))
+    latents = latent.to(weight.device, weight.dtype).repeat_interleave(2, 0)
     try:
         with torch.no_grad():
-            shape = tuple(module.eval()(latents, *_fixed(labels, latents)).shape)
+            images = module.eval()(latents, *_fixed(labels, latents))
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         first = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"the module does not take latents of shape (2, {', '.join(map(str, latent_shape))}) ({first}); "
             "try the latent shape that it was trained with"
         ) from None
-    if len(shape) != 4 or shape[0] != 2:
+    shape = tuple(images.shape) if isinstance(images, Tensor) else ()
+    if len(shape) != 4 or shape[0] != 2 or 0 in shape:
+        given = f"shape {shape}" if isinstance(images, Tensor) else f"a {type(images).__name__}"
         raise ValueError(
-            f"the module gives shape {shape} for two latents, expected (2, channels, height, width); "
-            "try a module that draws images"
+            f"the module gives {given} for two latents, expected a tensor (2, channels, height, width); "
+            "try a module that draws images and nothing else"
+        )
+    one, other = images.double()
+    # Far above the rounding of half precision, far below any noise that is seen.
+    if (one - other).abs().max() > 0.01 * one.abs().max():
+        raise ValueError(
+            "the module draws two images for one latent, so it adds noise of its own, and no search could find a "
+            "latent; try to keep its noise constant"
         )
     return shape[1], shape[2], shape[3]

@@ -140,8 +140,8 @@ class StyleGAN2(_Styled):
         embedding: the size of the vector that stands for a class.
 
     Raises:
-        ValueError: the label is not one of the classes, there is no such space, a size or the clamp is not positive, or
-            the images would be larger than the 1024x1024 of the paper.
+        ValueError: the label is not one of the classes, there is no such space, a size, the rate or the clamp is not
+            positive, or the images would be larger than the 1024x1024 of the paper.
     """
 
     def __init__(
@@ -163,6 +163,11 @@ class StyleGAN2(_Styled):
             raise ValueError(
                 f"a StyleGAN2 has positive sizes, 2 widths or more and 1 to {MOST_DEPTHS} depths, got {len(widths)} "
                 f"widths and {len(depths)} depths for {channels} channels; try the settings of a trained network"
+            )
+        if min(labels, embedding) < 0 or not 0 < rate <= 1:
+            raise ValueError(
+                f"a StyleGAN2 has a rate in (0, 1] and no fewer than 0 labels, got {rate}, {labels} labels and an "
+                f"embedding of {embedding}; try the settings of a trained network"
             )
         if clamp is not None and not clamp > 0:
             raise ValueError(f"the clamp must be positive, got {clamp}; try none")
