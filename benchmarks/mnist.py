@@ -151,7 +151,8 @@ def table(rows: dict[str, Row], config: dict[str, Any], command: str) -> str:
             f"goal {GOALS['represent']:g}.",
             f"- At m = 100: {means(rows, 100)['default']:.4f}; goal {GOALS['m=100']:g}.",
             f"- Better than Lasso at m = {', '.join(map(str, beaten))} of those below 300.",
-            f"- Generator `{GENERATOR}`, solver `{DEFAULT_SOLVER}` with {RESTARTS} starts, noise norm {NOISE_NORM:g}, seed {config['seed']}.",
+            f"- Generator `{GENERATOR}`, solver `{DEFAULT_SOLVER}` with {RESTARTS} starts, noise norm {NOISE_NORM:g}, "
+            f"seed {config['seed']}.",
             f"- Machine: {hardware['cpu']}, {hardware['cores']} cores; Python {software['python']}, torch "
             f"{software['torch']}, cs-lip {software['cs-lip']}. Made by `{command}`.",
             "",
