@@ -528,6 +528,15 @@ def test_bad_state_is_named_in_one_sentence(case: str, space: str) -> None:
     assert_one_sentence(caught.value)
 
 
+@pytest.mark.parametrize("key", ["convs.0.conv.blur.kernel", "to_rgbs.1.upsample.kernel"])
+def test_another_filter_is_refused_in_rosinality_s_layout_too(key: str) -> None:
+    state = as_rosinality(nvlabs_state())
+    assert key in state
+    with pytest.raises(ValueError, match=f"filter {key!r} is not StyleGAN2's own") as caught:
+        make(state | {key: torch.full((4, 4), 1 / 4)})
+    assert_one_sentence(caught.value)
+
+
 def test_mapping_that_forgets_z_is_refused_in_w() -> None:
     state = nvlabs_state() | {"mapping.fc1.weight": torch.zeros(12, 10)}
     make(state)
