@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,15 +17,17 @@ import torch
 from click.testing import CliRunner
 from helpers import assert_one_sentence
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cs_lip.cli.main import main
+from cs_lip.evaluation import datasets
 from cs_lip.evaluation.datasets import read_dataset, read_mnist
 from cs_lip.evaluation.training_run import CHECKPOINT_FILE, LOSSES_FILE, SAMPLES_FILE, open_run
 from cs_lip.priors import DCGAN, build, load_generator, user_generators
 from cs_lip.seeding import stream
-from cs_lip.training import Critic, Settings, Training, dcgan_settings, load_checkpoint, save_checkpoint
+from cs_lip.training import Critic, Losses, Settings, Training, dcgan_settings, load_checkpoint, save_checkpoint
 
 SMALL = Settings(widths=(5, 6, 4, 1), first=3, steps=6, batch=4, critic_steps=2, averaging=0.5)
 """5 latents to images (1, 12, 12)."""
@@ -94,6 +97,37 @@ def descend(network: nn.Module, loss: Tensor, rate: float) -> None:
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
+
+
+def test_initial_weights_are_as_published() -> None:
+    training = Training(dcgan_settings(28, 1), pictures(side=28))
+    first, inner, last = (
+        module.weight.detach()
+        for module in (training.generator.main[0], training.critic.main[2], training.critic.main[-1])
+    )
+    assert abs(float(first.std()) - 0.02) < 2e-4
+    # He et al. 2015 for a slope of 0.2: variance 2 / ((1 + 0.2^2) fan_in).
+    for weight in (inner, last):
+        assert float(weight.std()) == pytest.approx((2 / 1.04 / weight[0].numel()) ** 0.5, rel=0.05)
+    assert not any(bias.any() for name, bias in training.critic.named_parameters() if name.endswith("bias"))
+
+
+def test_rates_fall_over_the_last_half_and_the_critic_makes_its_steps() -> None:
+    training = Training(replace(SMALL, averaging=0.05), pictures())
+    shares = []
+    for _ in range(SMALL.steps):
+        before = {name: value.clone() for name, value in training.averaged.items()}
+        training.advance()
+        shares.append([optimiser.param_groups[0]["lr"] / 2e-4 for optimiser in training.optimisers.values()])
+        for name, value in training.generator.named_parameters():
+            expected = 0.05 * before[name] + 0.95 * value
+            torch.testing.assert_close(training.averaged[name], expected, rtol=0, atol=1e-6)
+    assert shares == [[pytest.approx(share)] * 2 for share in (1, 1, 1, 1, 2 / 3, 1 / 3)]
+    steps = {
+        name: {float(moments["step"]) for moments in optimiser.state_dict()["state"].values()}
+        for name, optimiser in training.optimisers.items()
+    }
+    assert steps == {"generator": {6}, "critic": {12}}
 
 
 def test_the_critic_mirrors_the_generator() -> None:
@@ -186,6 +220,37 @@ def test_a_checkpoint_that_does_not_fit_is_refused(case: str, tmp_path: Path) ->
     assert path.read_bytes() == content
 
 
+def without(tensors: dict[str, Tensor], names: str) -> dict[str, Tensor]:
+    return {name: value for name, value in tensors.items() if names not in name}
+
+
+WRONG_CHECKPOINTS = {
+    "settings that are no table": (lambda t: t, {"settings": "[1]"}),
+    "settings cut short": (lambda t: t, {"settings": "{"}),
+    "a step that is no number": (lambda t: t, {"step": "x"}),
+    "another step than the losses": (lambda t: t, {"step": "1"}),
+    "no losses": (lambda t: without(t, "history"), {}),
+    "losses of one column": (lambda t: t | {"history": torch.zeros(2, 1)}, {}),
+    "no moments": (lambda t: without(t, "critic-optimiser/0/exp_avg_sq"), {}),
+    "moments of another shape": (lambda t: t | {"generator-optimiser/0/exp_avg": torch.zeros(1)}, {}),
+    "an average of another shape": (lambda t: t | {"averaged/main.0.weight": torch.zeros(1)}, {}),
+    "no critic": (lambda t: without(t, "critic/main.0.bias"), {}),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_CHECKPOINTS)
+def test_a_checkpoint_that_lacks_something_is_damaged(case: str, tmp_path: Path) -> None:
+    spoil, changes = WRONG_CHECKPOINTS[case]
+    path, training = tmp_path / "c.safetensors", Training(SMALL, pictures())
+    save_checkpoint(path, training, [training.advance(), training.advance()])
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(spoil(load_file(path)), path, metadata=metadata | changes)
+    with pytest.raises(ValueError, match="is damaged") as caught:
+        load_checkpoint(path, SMALL, pictures())
+    assert_one_sentence(caught.value)
+
+
 # Data
 
 
@@ -234,6 +299,28 @@ def test_fashion_mnist_is_read_without_its_empty_rows(tmp_path: Path) -> None:
     (tmp_path / "9.json").unlink()
     with pytest.raises(ValueError, match=r"there is no 9\.json"):
         read_dataset(f"fashion-mnist:{tmp_path}", 28)
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[:-30], lambda c: c[:60] + b"\xff" * 9 + c[69:], lambda c: b"no gzip"])
+def test_damaged_gzip_files_are_refused(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    write_idx(path, pictures(7, 28), compress=True)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match="could not be read") as caught:
+        read_dataset(f"mnist:{tmp_path}", 28)
+    assert_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize(("size", "most"), [(28, 7 * 28**2 - 1), (32, 7 * 28**2)])
+@pytest.mark.parametrize("compress", [False, True])
+def test_too_many_images_are_refused(
+    compress: bool, size: int, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_idx(tmp_path / ("train-images-idx3-ubyte" + (".gz" if compress else "")), pictures(7, 28), compress)
+    monkeypatch.setattr(datasets, "MOST_BYTES", most)
+    with pytest.raises(ValueError, match="GiB of memory") as caught:
+        read_dataset(f"mnist:{tmp_path}", size)
+    assert_one_sentence(caught.value)
 
 
 def test_a_folder_of_pictures_is_read_in_order(tmp_path: Path) -> None:
@@ -296,13 +383,14 @@ def test_training_killed_at_any_moment_ends_with_the_same_numbers(home: Path, tm
     assert whole.exit_code == 0, whole.output
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", "from cs_lip.cli.main import main; main()", *arguments(tmp_path)]
-    checkpoint = tmp_path / "run" / CHECKPOINT_FILE
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not checkpoint.exists() and process.poll() is None:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert checkpoint.exists()
+    # Killed before the first step, then between the losses of a checkpoint and the checkpoint.
+    for awaited in (CHECKPOINT_FILE, LOSSES_FILE):
+        path = tmp_path / "run" / awaited
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not path.exists() and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     one, other = (load_file(tmp_path / folder / CHECKPOINT_FILE) for folder in ("whole", "run"))
@@ -313,6 +401,46 @@ def test_training_killed_at_any_moment_ends_with_the_same_numbers(home: Path, tm
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_ctrl_c_ends_after_a_whole_step(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = CliRunner().invoke(main, arguments(tmp_path, **{"--name": "whole", "--out": str(tmp_path / "whole")}))
+    assert whole.exit_code == 0, whole.output
+    improve = Training._improve_generator
+
+    def interrupted(training: Training, rng: torch.Generator) -> None:
+        if training.step == 4:
+            signal.raise_signal(signal.SIGINT)
+        improve(training, rng)
+
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "_improve_generator", interrupted)
+        stopped = CliRunner().invoke(main, arguments(tmp_path))
+    assert stopped.exit_code == 130, stopped.output
+    assert "Stopped at step 5 of 12" in stopped.output
+    assert signal.getsignal(signal.SIGINT) is before
+    done = CliRunner().invoke(main, arguments(tmp_path))
+    assert "goes on from step 5" in done.output
+    one, other = (load_file(tmp_path / folder / CHECKPOINT_FILE) for folder in ("whole", "run"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_training_that_diverges_keeps_its_last_checkpoint(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    improve = Training._improve_critic
+
+    def diverging(training: Training, rng: torch.Generator) -> Losses:
+        losses = improve(training, rng)
+        return losses._replace(distance=float("nan")) if training.step == 4 else losses
+
+    monkeypatch.setattr(Training, "_improve_critic", diverging)
+    result = CliRunner().invoke(main, arguments(tmp_path))
+    assert result.exit_code == 2
+    assert "diverged at step 5" in result.output
+    assert len(load_file(tmp_path / "run" / CHECKPOINT_FILE)["history"]) == 3
+    assert not list(home.rglob("*.safetensors"))
+
+
 BAD_COMMANDS = {
     "no such folder": ({"--data": "nowhere"}, "there is no folder nowhere"),
     "no MNIST there": ({"--data": "mnist:nowhere"}, "there is no train-images-idx3-ubyte"),
@@ -321,6 +449,9 @@ BAD_COMMANDS = {
     "a batch of one": ({"--batch": "1"}, "the batch must be at least 2"),
     "no latents": ({"--latents": "0"}, "the latents must be at least 1"),
     "no rate": ({"--learning-rate": "nan"}, "the learning rate must be"),
+    "an average that never moves": ({"--averaging": "1"}, "the averaging must be from 0 to 0.99999"),
+    "a network beyond all memory": ({"--width": "1000000000000"}, "more memory than is free"),
+    "latents beyond this memory": ({"--latents": "1000000000000"}, "more memory than is free"),
     "no checkpoints": ({"--every": "0"}, "every 1 or more steps"),
     "images that are too large": ({"--size": "12"}, "'12' is not one of"),
 }

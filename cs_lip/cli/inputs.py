@@ -19,6 +19,9 @@ IN_RANGE_SAMPLES = 3
 
 IMAGE_HELP = "A picture to measure: a file, or the name of a bundled one, such as camera; repeat."
 
+NO_MEMORY = ("allocate memory", "out of memory", "Storage size calculation overflowed")
+"""What PyTorch's errors say when memory is short."""
+
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -30,13 +33,18 @@ class BadInput(click.ClickException):
 
 @contextmanager
 def bad_input() -> Iterator[None]:
-    """Turns the ValueErrors and OSErrors of checking arguments and reading files into a `BadInput`."""
+    """Turns ValueErrors, the OSErrors of reading and writing files, and a want of memory into a `BadInput`."""
     try:
         yield
     except ValueError as error:
         raise BadInput(str(error)) from error
     except OSError as error:
         raise BadInput(f"{error.filename or 'a file'}: {error.strerror or error}; try another path") from error
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch has a class of its own for a want of memory on a GPU alone.
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
+            raise
+        raise BadInput("this needs more memory than is free; try smaller numbers or smaller images") from error
 
 
 def seed_option() -> Option:

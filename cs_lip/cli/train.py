@@ -1,6 +1,10 @@
 """``cs-lip train``: a generator of one's own from pictures."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -63,12 +67,11 @@ def train(
         run = open_run(out or Path(f"training-{name}"), settings, pictures, every)
     if run.training.step:
         click.echo(f"The training in {run.folder} goes on from step {run.training.step} of {settings.steps}.")
-    try:
-        _advance(run)
-    except KeyboardInterrupt:
-        run.save()
+    with bad_input(), _deferred_interrupts() as interrupts:
+        _advance(run, interrupts)
+    if run.training.step < settings.steps:
         click.echo(f"\nStopped at step {run.training.step} of {settings.steps}; the same command goes on from there.")
-        raise click.exceptions.Exit(130) from None
+        raise click.exceptions.Exit(130)
     with bad_input():
         entry = add_generator(
             run.training.blueprint(),
@@ -93,10 +96,29 @@ def _read(data: str, size: int) -> Tensor:
         return read_dataset(data, size, show)
 
 
-def _advance(run: TrainingRun) -> None:
+@contextmanager
+def _deferred_interrupts() -> Iterator[list[int]]:
+    """The first Ctrl-C lengthens the list that this gives instead of raising; a second one ends the command at once."""
+    interrupts: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _advance(run: TrainingRun, interrupts: list[int]) -> None:
+    """To the end, or to the end of the step in which a stop is asked for: half a step is no place to go on from."""
     steps = run.training.settings.steps
     with tqdm(desc="train", unit=" steps", total=steps, initial=run.training.step, leave=False, disable=None) as bar:
-        while run.training.step < steps:
+        while run.training.step < steps and not interrupts:
             losses = run.advance()
             bar.set_postfix_str(f"distance {losses.distance:.2f}, penalty {losses.penalty:.3f}", refresh=False)
             bar.update()
+    if interrupts:
+        run.save()

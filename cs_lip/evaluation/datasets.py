@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,20 +52,27 @@ def read_mnist(folder: Path, part: str) -> Tensor:
     row by row (LeCun, Cortes & Burges, The MNIST database of handwritten digits).
 
     Raises:
-        ValueError: no such file in the folder, or it is damaged.
+        ValueError: no such file in the folder, it is damaged, or it holds more than `MOST_BYTES`.
     """
     name = MNIST_IMAGES[part]
     path = next((found for found in (folder / name, folder / f"{name}.gz") if found.is_file()), None)
     if path is None:
         raise ValueError(f"there is no {name} or {name}.gz in {folder}; try the folder that holds MNIST's IDX files")
-    content = _content(path)
-    magic, count, height, width = (int(value) for value in np.frombuffer(content[:16].ljust(16, b"\0"), ">u4"))
-    if magic != IDX_MAGIC or len(content) != 16 + count * height * width or not content[16:]:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            header = np.frombuffer(file.read(16).ljust(16, b"\0"), ">u4")
+            magic, count, height, width = (int(value) for value in header)
+            claimed = count * height * width if magic == IDX_MAGIC else 0
+            _check_memory(claimed)
+            pixels = file.read(claimed + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} could not be read ({error}); try to fetch it again") from None
+    if not len(pixels) == claimed > 0:
         raise ValueError(
-            f"{path} is not a whole IDX file of images ({len(content)} bytes, it says {count} images of "
-            f"{height}x{width}); try to fetch it again"
+            f"{path} is not a whole IDX file of images (it says {count} images of {height}x{width}); "
+            "try to fetch it again"
         )
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=16).copy()).reshape(count, 1, height, width)
+    return torch.from_numpy(np.frombuffer(pixels, np.uint8).copy()).reshape(count, 1, height, width)
 
 
 def read_fashion_mnist(folder: Path) -> Tensor:
@@ -93,24 +101,12 @@ def _class_of_clothes(path: Path) -> Tensor:
     return torch.from_numpy(values.astype(np.uint8))
 
 
-def _content(path: Path) -> bytes:
-    """The bytes of a file, unpacked; no more than `MOST_BYTES` of them."""
-    if path.suffix != ".gz":
-        return path.read_bytes()
-    try:
-        with gzip.open(path) as file:
-            content = file.read(MOST_BYTES + 1)
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path} is not a whole gzip file ({error}); try to fetch it again") from None
-    _check_memory(len(content))
-    return content
-
-
 def _bordered(images: Tensor, size: int) -> Tensor:
     """A black border around images of another size; those that are larger are refused."""
     height, width = images.shape[-2:]
     if max(height, width) > size:
         raise ValueError(f"the images are {height}x{width}, larger than --size {size}; try --size {max(height, width)}")
+    _check_memory(len(images) * size**2)
     top, left = (size - height) // 2, (size - width) // 2
     return functional.pad(images, (left, size - width - left, top, size - height - top))
 

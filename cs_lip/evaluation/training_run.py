@@ -1,6 +1,7 @@
 """A training and its folder: checkpoint, losses and a sheet of samples."""
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +39,17 @@ class TrainingRun:
         return self.folder / SAMPLES_FILE
 
     def advance(self) -> Losses:
-        """One step; every so many, and at the end, the folder is brought up to date."""
+        """One step; every so many, and at the end, the folder is brought up to date.
+
+        Raises:
+            ValueError: the training diverged; the folder keeps its last checkpoint.
+        """
         losses = self.training.advance()
+        if not all(map(math.isfinite, losses)):
+            raise ValueError(
+                f"the training diverged at step {self.training.step} (distance {losses.distance:g}, penalty "
+                f"{losses.penalty:g}); try a lower --learning-rate and another --out"
+            )
         self.history.append(losses)
         if self.training.step % self.every == 0 or self.training.step == self.training.settings.steps:
             self.save()
@@ -47,12 +57,12 @@ class TrainingRun:
 
     def save(self) -> None:
         """Write losses, samples and, last, the checkpoint, each file atomically."""
+        generator = build(self.training.blueprint())
+        latents = generator.sample_latents(SAMPLES, generator=stream(self.training.settings.seed, "training/samples"))
         with atomic_path(self.folder / LOSSES_FILE) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("step", *Losses._fields))
             writer.writerows((step, *losses) for step, losses in enumerate(self.history, 1))
-        generator = build(self.training.blueprint())
-        latents = generator.sample_latents(SAMPLES, generator=stream(self.training.settings.seed, "training/samples"))
         with torch.no_grad(), atomic_path(self.samples_path) as temporary:
             save_image(generator(latents), temporary, nrow=COLUMNS)
         save_checkpoint(self.folder / CHECKPOINT_FILE, self.training, self.history)
@@ -76,4 +86,6 @@ def open_run(folder: Path, settings: Settings, pictures: Tensor, every: int = DE
         raise ValueError(f"the folder {folder} holds other work ({held[0]}), nothing was written; try another --out")
     training = Training(settings, pictures)
     folder.mkdir(parents=True, exist_ok=True)
+    # The checkpoint says whose the folder is, so it is there before any other file that a kill could leave alone.
+    save_checkpoint(checkpoint, training, [])
     return TrainingRun(folder, training, [], every)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,20 +43,32 @@ def load_checkpoint(path: Path, settings: Settings, pictures: Tensor) -> tuple[T
             the difference is named.
     """
     training = Training(settings, pictures)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("kind") != "cs-lip training" or metadata.get("format") != FORMAT:
-                raise ValueError(f"{path} is not a checkpoint of this version; try another --out")
-            _check_same(path, metadata, settings, pictures)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    with _refusing_damage(path), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    if metadata.get("kind") != "cs-lip training" or metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of this version; try another --out")
+    with _refusing_damage(path):
+        stored, of_pictures = dict(json.loads(metadata["settings"])), metadata["pictures"]
         training.step = int(metadata["step"])
         history = [Losses(*row) for row in tensors.pop("history").tolist()]
+        if len(history) != training.step:
+            raise ValueError(f"the losses of {len(history)} steps at step {training.step}")
+    _check_same(path, stored, settings)
+    if of_pictures != fingerprint(pictures):
+        raise ValueError(f"{path} holds a training on other pictures; try the same --data, or another --out")
+    with _refusing_damage(path):
         _restore(training, tensors)
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+    return training, history
+
+
+@contextmanager
+def _refusing_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0][:120]
         raise ValueError(f"the checkpoint {path} is damaged ({reason}); try another --out to begin anew") from None
-    return training, history
 
 
 def fingerprint(pictures: Tensor) -> str:
@@ -64,16 +78,13 @@ def fingerprint(pictures: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _check_same(path: Path, metadata: dict[str, str], settings: Settings, pictures: Tensor) -> None:
-    stored: dict[str, Any] = json.loads(metadata["settings"])
+def _check_same(path: Path, stored: dict[str, Any], settings: Settings) -> None:
     for name, value in json.loads(json.dumps(asdict(settings))).items():
         if stored.get(name) != value:
             raise ValueError(
                 f"{path} holds a training whose {name.replace('_', ' ')} is {stored.get(name)}, not {value}; "
                 "try the same settings to go on with it, or another --out"
             )
-    if metadata["pictures"] != fingerprint(pictures):
-        raise ValueError(f"{path} holds a training on other pictures; try the same --data, or another --out")
 
 
 def _tensors(training: Training) -> dict[str, Tensor]:
@@ -88,14 +99,24 @@ def _tensors(training: Training) -> dict[str, Tensor]:
 
 def _restore(training: Training, tensors: dict[str, Tensor]) -> None:
     """The other way round, into a new training of the same settings."""
+
+    def take(name: str, like: Tensor) -> Tensor:
+        value = tensors[name]
+        if value.shape != like.shape:
+            raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {tuple(like.shape)}")
+        return value
+
     for name, value in training.averaged.items():
-        value.copy_(tensors[f"averaged/{name}"])
+        value.copy_(take(f"averaged/{name}", value))
     for kind, network in (("generator", training.generator), ("critic", training.critic)):
         network.load_state_dict({name: tensors[f"{kind}/{name}"] for name in network.state_dict()})
         optimiser = training.optimisers[kind]
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith(f"{kind}-optimiser/"):
-                _, index, moment = name.split("/")
-                moments.setdefault(int(index), {})[moment] = value
+        moments = {
+            index: {
+                moment: take(f"{kind}-optimiser/{index}/{moment}", like)
+                for moment, like in (("step", torch.zeros(())), ("exp_avg", parameter), ("exp_avg_sq", parameter))
+            }
+            for index, parameter in enumerate(network.parameters())
+            if training.step  # before the first step Adam has none
+        }
         optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})

@@ -45,7 +45,7 @@ class Settings:
         for name, number, least_number, most in (
             ("penalty", self.penalty, 0.0, 1e6),
             ("learning rate", self.learning_rate, 1e-8, 1.0),
-            ("averaging", self.averaging, 0.0, 1 - 1e-9),
+            ("averaging", self.averaging, 0.0, 0.99999),
         ):
             if not least_number <= number <= most:
                 raise ValueError(f"the {name} must be from {least_number:g} to {most:g}, got {number}; try the default")

@@ -20,7 +20,7 @@ DRAWN_FOR_NORMS = 2048
 """Images over which the batch norms of the averaged generator measure their statistics."""
 
 SPREAD = 0.02
-"""Standard deviation of the generator's initial weights (Radford et al. 2016, section 3)."""
+"""Standard deviation of the generator's initial weights (Radford et al. 2016, section 4)."""
 
 
 Network = TypeVar("Network", bound=nn.Module)
