@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers import LinearGenerator, tiny_generator
+from helpers import LinearGenerator, assert_one_sentence, tiny_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -82,6 +82,13 @@ def test_inspection_has_what_was_asked_for_and_is_drawn() -> None:
     assert {"samples", "interpolations", "own", "singular values of the Jacobian dG/dz"} <= titles
 
 
+@pytest.mark.parametrize("number", ["samples", "lines", "points", "spectra"])
+def test_nothing_to_draw_is_refused(number: str) -> None:
+    with pytest.raises(ValueError, match=f"the {number} must be at least 1, got 0") as caught:
+        inspect_generator(tiny_generator(), **{number: 0})
+    assert_one_sentence(caught.value)
+
+
 # The digits that ship
 
 
@@ -136,11 +143,28 @@ def test_inspect_writes_its_picture_and_says_the_numbers(weights: Path, picture:
     assert 0 <= table["singular_values"][0] <= table["singular_values"][1]
 
 
+def test_names_are_no_formulas(weights: Path, picture: Path, tmp_path: Path) -> None:
+    odd = [path.rename(tmp_path / f"$\\frac$ {path.name}") for path in (weights, picture)]
+    command = ["generators", "inspect", str(odd[0]), "--image", str(odd[1]), "--restarts", "1"]
+    result = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "look.png")])
+    assert result.exit_code == 0, result.output
+
+
+def test_weights_that_overflow_are_refused(weights: Path, tmp_path: Path) -> None:
+    save_file({name: 1e30 * value for name, value in tiny_generator().state_dict().items()}, weights)
+    out = tmp_path / "look.png"
+    result = CliRunner().invoke(main, ["generators", "inspect", str(weights), "--out", str(out)])
+    assert result.exit_code == 2, result.output
+    assert "not finite" in result.output
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (["no-such-generator"], "there is no generator 'no-such-generator'"),
         (["WEIGHTS", "--restarts", "0"], "--restarts must be at least 1"),
+        (["WEIGHTS", "--restarts", "1000000000000000"], "more memory than is free"),
         (["WEIGHTS", "--image", "nowhere.png"], "there is no picture nowhere.png"),
         (["WEIGHTS", "--device", "abacus"], "the device 'abacus' is not available"),
     ],

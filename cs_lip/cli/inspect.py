@@ -13,10 +13,12 @@ from cs_lip.evaluation.inspection import Inspection, inspect_generator
 from cs_lip.priors import load_generator
 from cs_lip.report.inspection import save_inspection_figure
 
+DRAWN_HELP = "A picture to draw: a file, or the name of a bundled one, such as camera; repeat."
+
 
 @click.command()
 @click.argument("name")
-@click.option("--image", "images", type=click.Path(path_type=Path), multiple=True, help="A picture to draw; repeat.")
+@click.option("--image", "images", type=click.Path(path_type=Path), multiple=True, help=DRAWN_HELP)
 @click.option("--restarts", type=int, help="Random starts for each picture.  [default: the solver's own]")
 @seed_option()
 @device_option()
@@ -47,9 +49,9 @@ def inspect(
     with bad_input():
         if restarts is not None and restarts < 1:
             raise ValueError(f"--restarts must be at least 1, got {restarts}; try 10")
-        generator = load_generator(name).fold().to(find_device(device))
+        generator = load_generator(name).to(find_device(device))
         pictures = real_images(images, generator)
-    with ProgressBar() as bar:
+    with bad_input(), ProgressBar() as bar:
         inspection = inspect_generator(generator, pictures, restarts=restarts, seed=seed, progress=bar.update)
     numbers = _numbers(inspection)
     with bad_input():

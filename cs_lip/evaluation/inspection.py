@@ -70,7 +70,13 @@ def inspect_generator(
         restarts: of the search for each picture; the solver's own number by default.
         seed: of the latents and the search.
         progress: of the search, as in `cs_lip.recovery.recover`.
+
+    Raises:
+        ValueError: a number below one, pictures of another shape, or a generator whose derivatives are no numbers.
     """
+    for name, value in (("samples", samples), ("lines", lines), ("points", points), ("spectra", spectra)):
+        if value < 1:
+            raise ValueError(f"the {name} must be at least 1, got {value}; try the default")
     generator = generator.fold()
 
     def draw(count: int, name: str) -> Tensor:
@@ -110,11 +116,16 @@ def jacobian_spectrum(generator: Generator, latent: Tensor) -> Tensor:
 
     Where they fall to zero, the image does not change with the latent: their number above the noise says in how many
     directions the generator can move at that image.
+
+    Raises:
+        ValueError: the derivatives are not finite.
     """
     basis = torch.eye(latent.numel(), dtype=latent.dtype, device=latent.device).reshape(-1, *latent.shape)
     with torch.no_grad():
         parts = torch.split(basis, generator.rows_at_once)
         tangents = torch.cat([generator.push(latent, part).flatten(1) for part in parts])
+    if not tangents.isfinite().all():
+        raise ValueError("the generator's derivatives are not finite; try weights that are not damaged")
     values: Tensor = torch.linalg.svdvals(tangents)
     return values
 
@@ -130,7 +141,7 @@ def represent(
     """The best image of the generator for each picture: a latent search that sees every pixel.
 
     The search minimises |G(z) - x|^2 without any penalty, so what is left is the representation error of Bora et al.
-    2017 (section 6.1.3), up to local minima.
+    2017 (section 6.3), up to local minima.
     """
     if not pictures:
         return ()

@@ -30,7 +30,7 @@ def inspection_figure(inspection: Inspection, title: str) -> Figure:
     shown = inspection.representations[:MOST_PICTURES]
     figure = Figure(figsize=(11, 9 if shown else 6), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(title, fontsize=12, parse_math=False)
     parts = figure.add_gridspec(3, 2, height_ratios=[2, 3, 4 if shown else 0.01])
     columns = math.ceil(math.sqrt(len(inspection.samples)))
     _show_sheet(figure.add_subplot(parts[:2, 0]), inspection.samples, columns, "samples")
@@ -64,7 +64,7 @@ def _plot_spectra(axis: Axes, spectra: Tensor) -> None:
 
 def _show_representation(upper: Axes, lower: Axes, found: Representation) -> None:
     show_image(upper, found.picture.pixels)
-    upper.set_title(found.picture.name[:16], fontsize=8)
+    upper.set_title(found.picture.name[:16], fontsize=8, parse_math=False)
     show_image(lower, found.image)
     level = f"{found.psnr_db:.1f} dB" if math.isfinite(found.psnr_db) else "exact"
     lower.set_title(level, fontsize=8)
