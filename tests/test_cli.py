@@ -367,3 +367,17 @@ def test_values_out_of_range(here: Path, tiny: str, option: str, value: str) -> 
 
 def test_show_of_what_is_no_run(here: Path) -> None:
     assert_refused(here, "show", "nowhere", says="nowhere")
+
+
+def test_images_too_small_for_ssim_are_recovered_without_it(here: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = DCGAN((4, 6, 3)).state_dict()  # images of 8x8
+    save_file(state, "small.safetensors")
+    result = run(
+        "recover", "--generator", "small.safetensors", "--measurements", "30", "--restarts", "1", "--out", "run"
+    )
+    assert result.exit_code == 0, result.output
+    rows = json.loads((here / "run" / "summary.json").read_text())["images"]
+    assert {row["ssim"] for row in rows} == {None}
+    assert all(row["psnr_db"] > 0 for row in rows)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cs_lip.evaluation.metrics import mse, psnr, ssim
+from cs_lip.evaluation.metrics import SSIM_WINDOW, mse, psnr, ssim
 from cs_lip.recovery import Recovery
 
 
@@ -56,7 +56,8 @@ def summary(run: Run) -> dict[str, Any]:
     """The run as ``summary.json`` holds it: ``config``, ``versions`` and a row for each of the ``images``.
 
     A row is ``{name, source, psnr_db, ssim, mse, relative_residual, status, seconds}``; what needs a truth is None
-    without one. Images are recovered as a batch, so ``seconds`` is each one's equal share of the wall time.
+    without one, and SSIM in images that are smaller than its window. Images are recovered as a batch, so ``seconds`` is
+    each one's equal share of the wall time.
     """
     rows = []
     share = run.recovery.timings["total"] / len(run.measurements.names)
@@ -80,7 +81,7 @@ def _quality(run: Run, index: int) -> dict[str, float | None]:
     image, truth = run.recovery.images[index].cpu(), run.truth[index].cpu()
     return {
         "psnr_db": _finite(psnr(image, truth)),
-        "ssim": _finite(ssim(image, truth)),
+        "ssim": _finite(ssim(image, truth)) if min(image.shape[1:]) >= SSIM_WINDOW else None,
         "mse": _finite(mse(image, truth)),
     }
 
