@@ -294,6 +294,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "unknown memo": (b"\x80\x04h\x07.", "cannot be followed"),
     "a name of numbers": (b"\x80\x04K\x01K\x02\x93.", "name that is no text"),
     "a key that is a list": (b"\x80\x04}]Ns.", "key that is a list"),
+    "a key that is a large number": (b"\x80\x04}\x8a\x09" + bytes(8) + b"\x01Ns.", "key that is a int"),
     "items of a number": (b"\x80\x04K\x01NNs.", "puts items where none"),
     "an odd number of items": (b"\x80\x04}(Nu.", "puts items where none"),
     "something outside": (b"\x80\x04K\x01Q.", "holds no network 'G_ema'"),

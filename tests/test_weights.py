@@ -298,12 +298,37 @@ def npz_bomb(path: Path, _: Path) -> None:
     np.savez_compressed(path.open("wb"), **{"main.0.weight": np.zeros((2**22,), np.float32)})
 
 
+def npz_bomb_in_disguise(path: Path, _: Path) -> None:
+    """Some hundred bytes of bzip2 that claim as few and unpack to 128 MiB."""
+    header = npy_header({"descr": "<f4", "fortran_order": False, "shape": (1000,)})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive, archive.open("a.npy", "w") as member:
+        member.write(header)
+        for _ in range(128):
+            member.write(bytes(2**20))
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02")
+    content[entry + 24 : entry + 28] = struct.pack("<L", len(header) + 100)
+    path.write_bytes(content)
+
+
+def npy_header(fields: object) -> bytes:
+    """The beginning of an npy file with any header."""
+    text = (fields if isinstance(fields, str) else repr(fields)).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+def npz_of(fields: object) -> Callable[[Path, Path], None]:
+    return content_of(lambda: zip_of({"a.npy": npy_header(fields)}))
+
+
+def npz_shape(shape: object, descr: object = "<f4") -> Callable[[Path, Path], None]:
+    return npz_of({"descr": descr, "fortran_order": False, "shape": shape})
+
+
 def npz_claims(path: Path, _: Path) -> None:
     save_npz(tiny_state(), path)
-    edit_members(path, lambda name, content: content.replace(b"(2, 3, 4, 4)", b"(2, 3, 4, 10000000)"[:12]))
-    huge = io.BytesIO()
-    np.lib.format.write_array_header_1_0(huge, {"descr": "<f4", "fortran_order": False, "shape": (10**9, 10**6)})
-    edit_members(path, lambda name, content: huge.getvalue() + b"1234" if name == "main.0.weight.npy" else content)
+    huge = npy_header({"descr": "<f4", "fortran_order": False, "shape": (10**9, 10**6)})
+    edit_members(path, lambda name, content: huge + b"1234" if name == "main.0.weight.npy" else content)
 
 
 def npz_objects(path: Path, marker: Path) -> None:
@@ -321,6 +346,27 @@ def directory_lies(path: Path, _: Path) -> None:
 def compressed_torch(path: Path, _: Path) -> None:
     torch.save(tiny_state(), path)
     edit_members(path, lambda _, content: content, zipfile.ZIP_DEFLATED)
+
+
+def pickle_of(instructions: bytes) -> Callable[[Path, Path], None]:
+    """A PyTorch zip whose pickle has these instructions."""
+    members = {"a/data.pkl": b"\x80\x02" + instructions + b".", "a/version": b"3\n"}
+    return content_of(lambda: zip_of(members))
+
+
+def keys_of_one_hash(count: int) -> bytes:
+    """The instructions for a dictionary whose keys are multiples of 2^61 - 1, by which Python takes its hashes."""
+    keys = ((index * (2**61 - 1)).to_bytes(12, "little") for index in range(1, count))
+    return b"}(" + b"".join(b"\x8a\x0c" + key + b"N" for key in keys) + b"u"
+
+
+def capital_pickle(path: Path, _: Path) -> None:
+    """PyTorch's reader finds the first of two members whose names differ in capitals alone."""
+    torch.save(tiny_state(), path)
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    folder = next(iter(members)).partition("/")[0]
+    path.write_bytes(zip_of({f"{folder}/DATA.PKL": b"\x80\x02N."} | members))
 
 
 def record_shorter_than_claimed(path: Path, _: Path) -> None:
@@ -437,6 +483,12 @@ BAD_FILES: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "a zip whose directory lies": (directory_lies, "claims"),
     "compressed members in a PyTorch zip": (compressed_torch, "compressed members"),
     "an array's header that claims petabytes": (npz_claims, "claims 4000000000000000 bytes"),
+    "a zip bomb behind a small claim": (npz_bomb_in_disguise, "compressed in a way that NumPy never writes"),
+    "an array's header that is no table": (npz_of("(" * 5000), "a damaged npz file"),
+    "an array's header without end": (npz_of("-" * 3000 + "1"), "a damaged npz file"),
+    "an array of very many zeros": (npz_shape((10**30, 0)), "a damaged npz file"),
+    "an array of a shape that is true": (npz_shape((True, 0)), "a damaged npz file"),
+    "an array of a nested kind": (npz_shape((0,), ((((),),),)), "a damaged npz file"),
     "a tensor's header that claims terabytes": (
         safetensors_with(
             lambda h: h | {"x": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}}
@@ -475,6 +527,17 @@ BAD_FILES: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "a pickle that asks for gigabytes": (bytearray_bomb, "bytearray'), which could run code"),
     "a key that takes forever to hash": (endless_key, "tuples within tuples without end"),
     "a storage that takes forever to hash": (endless_storage, "tuples within tuples without end"),
+    "keys of one hash": (pickle_of(keys_of_one_hash(50_000)), "too many large whole numbers"),
+    "instructions of a later protocol": (pickle_of(b"\x8f" * 1000), "pickle protocol 4, expected 2"),
+    "a storage of any size": (
+        pickle_of(b"ctorch.storage\nUntypedStorage\nJ\xff\xff\xff\x7f\x85R"),
+        "UntypedStorage'), which could run code",
+    ),
+    "two pickles, one in capitals": (capital_pickle, "differ in capitals alone"),
+    "a plain pickle": (
+        content_of(lambda: pickle.dumps({"state_dict": [1.0]})),
+        "no network pickle of NVlabs' stylegan2-ada-pytorch, the only pickles that are read",
+    ),
     "a sparse tensor": (torch_with(replaced("main.0.weight", lambda w: w.to_sparse())), "which could run code"),
     "a missing key": (torch_with(without("main.1.bias")), "lack key 'main.1.bias'"),
     "a NaN": (torch_with(replaced("main.0.weight", lambda w: w * torch.nan)), "finite"),

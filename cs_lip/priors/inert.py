@@ -13,6 +13,9 @@ from typing import IO, Any
 MAX_INSTRUCTIONS = 2_000_000
 """In one pickle; a published network has about a tenth of this. Each costs some hundred bytes of memory at most."""
 
+MAX_KEY = 2**32
+"""Of the whole numbers that are keys of dictionaries."""
+
 
 @dataclass(frozen=True)
 class Name:
@@ -132,8 +135,8 @@ class _Machine:
         if not isinstance(table, dict) or len(pairs) % 2:
             raise _damaged("it puts items where none can be")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            # A tuple of tuples of tuples ... may take forever to hash.
-            if not isinstance(key, str | int | float | bytes | None):
+            # A tuple of tuples of tuples ... may take forever to hash, and large numbers can all have one hash.
+            if not isinstance(key, str | int | bytes | None) or (isinstance(key, int) and abs(key) > MAX_KEY):
                 raise _damaged(f"it has a key that is a {type(key).__name__}")
             table[key] = value
 

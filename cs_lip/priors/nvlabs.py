@@ -64,8 +64,9 @@ def read_nvlabs(content: bytes) -> PickledNetwork:
     if "G_ema" not in networks:
         shown = ", ".join(repr(str(name)[:30]) for name in list(networks)[:5])
         raise ValueError(
-            f"the pickle holds no network 'G_ema' but {shown or 'no networks'}; try a network pickle of "
-            "stylegan2-ada-pytorch, into which its legacy.py converts those of TensorFlow"
+            "this is no network pickle of NVlabs' stylegan2-ada-pytorch, the only pickles that are read: it holds no "
+            f"network 'G_ema' but {shown or 'no networks'}; try the generator's state dict, saved by torch.save or as "
+            "safetensors, or legacy.py of stylegan2-ada-pytorch on a pickle of TensorFlow"
         )
     network = networks["G_ema"]
     state, attributes = _flattened(network, len(content))

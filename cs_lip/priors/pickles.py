@@ -18,6 +18,9 @@ from cs_lip.priors.archives import archive_members, check_stored
 MAX_PICKLE = 2**22
 """Bytes of a file's pickles; those of a state dict hold names and shapes only, the numbers lie outside."""
 
+MAX_NUMBER, MAX_LARGE = 2**60, 100
+"""Beyond the first, whole numbers can be chosen to have one hash, and many of them as keys of a dictionary would take
+forever; a checkpoint has a few, such as the state of a random generator."""
 
 MAX_UNFOLDED = 10**8
 """Values in all tuples of a pickle, those that are referred to several times counted as often; see `_Tuples`."""
@@ -40,10 +43,8 @@ HARMLESS = {
     "torch device",
     "torch._utils _rebuild_tensor",
     "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_tensor_v3",
     "torch._utils _rebuild_parameter",
     "torch.nn.parameter Parameter",
-    "torch.storage UntypedStorage",
     *(f"torch {number}Storage" for number in _NUMBERS),
     *(f"torch {dtype}" for dtype in _DTYPES),
     *(" ".join(name.rsplit(".", 1)) for name in ("argparse.Namespace", "models.utils.config.BaseConfig")),
@@ -108,22 +109,26 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _check_names(file: IO[bytes], path: Path) -> None:
     """Read the instructions of one pickle, without following any, and refuse names that are not `HARMLESS`."""
-    start, tuples = file.tell(), _Tuples()
+    start, tuples, large = file.tell(), _Tuples(), 0
     for opcode, argument, place in pickletools.genops(file):
         size = (place or 0) - start
         if size > MAX_PICKLE:
             raise _RefusedError(
                 f"{path} holds more than {MAX_PICKLE} bytes of pickled objects; try the generator's state dict alone"
             )
+        large += isinstance(argument, int) and abs(argument) > MAX_NUMBER
+        if large > MAX_LARGE:
+            raise _RefusedError(f"{path} holds too many large whole numbers; try the generator's state dict alone")
         tuples.follow(opcode.name, argument)
         if tuples.unfolded(size) > MAX_UNFOLDED:
             raise _RefusedError(f"{path} holds tuples within tuples without end; try the generator's state dict alone")
         named = argument if opcode.name == "GLOBAL" else opcode.name
         if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4") and named not in HARMLESS:
             raise _holds_code(path, str(named).replace(" ", "."))
-        if opcode.name == "PROTO" and argument != 2:
+        protocol = argument if opcode.name == "PROTO" else opcode.proto
+        if protocol > 2:
             raise _RefusedError(
-                f"{path} was saved with pickle protocol {argument}, expected 2; try torch.save as it is"
+                f"{path} was saved with pickle protocol {protocol}, expected 2; try torch.save as it is"
             )
 
 
