@@ -82,8 +82,8 @@ def recover(out: Path | None, overwrite: bool, as_json: bool, solver: str, resta
         pose(task.operator, task.measurements.values, task.generator, noise=task.measurements.noise)
         if restarts is not None and restarts < 1:
             raise ValueError(f"--restarts must be at least 1, got {restarts}; try 10")
-    run = _run(task, solver, restarts, asked["seed"])
     with bad_input():
+        run = _run(task, solver, restarts, asked["seed"])
         folder.mkdir(parents=True, exist_ok=True)
         save_run(folder / RUN_FILE, run)
         save_recovery_figure(folder / FIGURE_FILE, run)
