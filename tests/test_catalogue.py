@@ -228,7 +228,7 @@ def test_an_onnx_file_is_kept_as_it_is(tmp_path: Path, home: Path) -> None:
     assert run(*command, "--value-range=-1,1").exit_code == 0
     entry = user_generators().entries["mine"]
     assert entry.path.read_bytes() == path.read_bytes()
-    assert (entry.architecture, entry.layout, entry.options) == ("onnx", "ONNX", {"value_range": [-1, 1]})
+    assert (entry.architecture, entry.layout, entry.value_range) == ("onnx", "ONNX", (-1, 1))
     expected = load_generator(str(path), options=Options(value_range=(-1, 1)))
     assert torch.equal(images(load_generator("mine")), images(expected))
     assert run("generators").exit_code == 0
@@ -302,6 +302,8 @@ def test_bad_names_are_refused(name: str, file: Path, home: Path) -> None:
         ("--output", "tanh", "'tanh'"),
         ("--description", "x" * 70_000, "short --description"),
         ("--description", "\udcff", "plain letters"),
+        ("--source", "\x1b[2J", "plain letters"),
+        ("--licence", "MIT\nnot", "in one line"),
     ],
 )
 def test_bad_options_are_refused(option: str, value: str, says: str, file: Path, home: Path) -> None:
@@ -352,6 +354,26 @@ def spoil_place(entry: Path) -> None:
     entry.write_text(text.replace('file = "', 'file = "../'), encoding="utf-8")
 
 
+def spoil_number(entry: Path) -> None:
+    """A length that is too long to be printed."""
+    text = entry.read_text(encoding="utf-8")
+    entry.write_text(text.replace("    16,\n", f"    0x1{'0' * 9999},\n"), encoding="utf-8")
+
+
+def spoil_range(entry: Path) -> None:
+    entry.write_text(entry.read_text(encoding="utf-8") + "value_range = [1979-05-27, inf]\n", encoding="utf-8")
+
+
+def spoil_terminal(entry: Path) -> None:
+    text = entry.read_text(encoding="utf-8")
+    entry.write_text(text.replace('layout = "', 'layout = "\\u001b[2J'), encoding="utf-8")
+
+
+def make_a_pipe(entry: Path) -> None:
+    entry.unlink(missing_ok=True)
+    os.mkfifo(entry)
+
+
 def remove_weights(entry: Path) -> None:
     next(entry.parent.glob(f"{entry.stem}-*.safetensors")).unlink()
 
@@ -366,7 +388,8 @@ def take_a_bundled_name(entry: Path) -> None:
     entry.unlink()
 
 
-DAMAGES = [spoil_text, spoil_bytes, spoil_field, spoil_type, spoil_shape, spoil_place, remove_weights, cut_weights]
+DAMAGES = [spoil_text, spoil_bytes, spoil_field, spoil_type, spoil_shape, spoil_place, spoil_number, spoil_range]
+DAMAGES += [spoil_terminal, make_a_pipe, remove_weights, cut_weights]
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, take_a_bundled_name])
@@ -394,6 +417,22 @@ def test_a_damaged_entry_leaves_the_others(damage: Callable[[Path], None], file:
         assert (
             sorted(path.name.partition(".")[0][:4] for path in home.glob("*.*") if path.name != ".lock") == ["good"] * 2
         )
+
+
+def test_an_entry_that_cannot_be_written_leaves_nothing_behind(file: Path, home: Path) -> None:
+    (home / "mine.toml").mkdir(parents=True)
+    result = run("generators", "add", file, "--name", "mine", "--overwrite")
+    assert result.exit_code == 2
+    assert "try " in result.stderr
+    assert sorted(path.name for path in home.iterdir()) == [".lock", "mine.toml"]
+    assert not list((home / "mine.toml").iterdir())
+
+
+def test_files_are_named_by_texts_and_by_paths(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert add_generator(str(file), "mine").source == file.name
+    monkeypatch.chdir(tmp_path)
+    save_file(tiny_generator(seed=2).state_dict(), tmp_path / "mine")
+    assert torch.equal(images(load_generator(Path("mine"))), images(tiny_generator(seed=2)))
 
 
 def test_swapped_weights_are_refused_by_name(file: Path) -> None:

@@ -1,5 +1,6 @@
 """Adding generators to the user's own catalogue, and removing them."""
 
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from cs_lip.priors.blueprint import Blueprint
 from cs_lip.priors.catalogue import MAX_ENTRY, NAME, Entry, bundled_generators, generator_from_file, user_folder
 from cs_lip.priors.formats import Format, format_of
 from cs_lip.priors.generator import Generator
-from cs_lip.priors.layouts import NO_OPTIONS, Options, given_options
+from cs_lip.priors.layouts import NO_OPTIONS, Options
 from cs_lip.priors.weights import naming, read_blueprint, sha256_of, write_blueprint
 from cs_lip.seeding import stream
 
@@ -46,7 +47,7 @@ def check_new_name(name: str, *, overwrite: bool = False) -> None:
 
 
 def add_generator(
-    given: Blueprint | Path,
+    given: Blueprint | Path | str,
     name: str,
     *,
     options: Options = NO_OPTIONS,
@@ -71,7 +72,7 @@ def add_generator(
         ValueError: the name, the file or the options are unfit, or the generator does not draw. Nothing is kept.
     """
     check_new_name(name, overwrite=overwrite)
-    draft = _draft(given, options)
+    draft = _draft(Path(given) if isinstance(given, str) else given, options)
     texts = {"description": description or _description(draft), "licence": licence, "source": source or draft.source}
     texts |= {"training_data": training_data, "training_data_terms": training_data_terms}
     folder = user_folder()
@@ -82,9 +83,15 @@ def add_generator(
         content = _toml(entry)
         with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
             check_new_name(name, overwrite=overwrite)
+            there = entry.path.exists()  # where the same weights are added again
             weights.replace(entry.path)
-            with atomic_path(_entry_path(name)) as temporary:
-                temporary.write_bytes(content)
+            try:
+                with atomic_path(_entry_path(name)) as temporary:
+                    temporary.write_bytes(content)
+            except OSError:
+                if not there:
+                    entry.path.unlink()
+                raise
             _remove_weights(name, keep=entry.path)
     return entry
 
@@ -96,7 +103,7 @@ def remove_generator(name: str) -> None:
         ValueError: the user has none of that name.
     """
     path = _entry_path(name)
-    if not NAME.fullmatch(name) or not path.is_file():
+    if not NAME.fullmatch(name) or not os.path.lexists(path):
         raise ValueError(f"there is no generator {name!r:.80} of your own; try `cs-lip generators` for what there is")
     with FileLock(path.parent / ".lock", timeout=LOCK_SECONDS):
         path.unlink(missing_ok=True)
@@ -117,7 +124,7 @@ class _Draft:
     layout: str
     source: str = "not stated"
     source_sha256: str = ""
-    options: Options = NO_OPTIONS
+    value_range: tuple[float, float] | None = None
 
 
 def _draft(given: Blueprint | Path, options: Options) -> _Draft:
@@ -125,7 +132,7 @@ def _draft(given: Blueprint | Path, options: Options) -> _Draft:
         draft = _Draft(build(given), given, given.architecture, given.layout)
     elif format_of(given) is Format.ONNX:
         generator = generator_from_file(given, options)
-        draft = _Draft(generator, given, "onnx", "ONNX", given.name, sha256_of(given), options)
+        draft = _Draft(generator, given, "onnx", "ONNX", given.name, sha256_of(given), options.value_range)
     else:
         blueprint = read_blueprint(given, options)
         with naming(given):
@@ -185,7 +192,7 @@ def _entry(draft: _Draft, name: str, weights: Path, texts: Mapping[str, str]) ->
         layout=draft.layout,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         version=__version__,
-        options=given_options(draft.options),
+        value_range=draft.value_range,
         **texts,
     )
 
@@ -194,10 +201,7 @@ def _toml(entry: Entry) -> bytes:
     table: dict[str, Any] = asdict(replace(entry, path=Path(entry.path.name)))
     del table["name"]
     table["file"] = str(table.pop("path"))
-    try:
-        content = tomli_w.dumps(table).encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError("a text about the generator has letters that are no Unicode; try plain letters") from None
+    content = tomli_w.dumps({key: value for key, value in table.items() if value is not None}).encode("utf-8")
     if len(content) > MAX_ENTRY:
         raise ValueError(f"the texts about the generator have more than {MAX_ENTRY} bytes; try a short --description")
     return content

@@ -3,11 +3,11 @@ their checksums verified."""
 
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from platformdirs import user_data_path
@@ -38,7 +38,10 @@ class Entry:
         source, source_sha256: where the weights came from, and the checksum of the file that they came in.
         layout: the layout of that file, a name of `cs_lip.priors.layouts.LAYOUTS`.
         created, version: when cs-lip wrote the weights, in UTC, and which version of it.
-        options: of `cs_lip.priors.layouts.Options`, for weights that do not say themselves how to build them.
+        value_range: of an ONNX network, see `cs_lip.priors.layouts.Options`.
+
+    Raises:
+        ValueError: a text has letters that cannot be shown, such as those that command a terminal.
     """
 
     name: str
@@ -58,7 +61,16 @@ class Entry:
     layout: str = ""
     created: str = ""
     version: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
+    value_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            text = getattr(self, field.name)
+            if isinstance(text, str) and not text.isprintable():
+                raise ValueError(
+                    f"the {field.name} {text!r:.60} has line breaks or letters that cannot be shown; "
+                    "try plain letters in one line"
+                )
 
 
 REQUIRED: dict[str, type] = {
@@ -73,7 +85,7 @@ REQUIRED |= dict.fromkeys(("description", "licence", "source"), str)
 OPTIONAL: dict[str, type] = dict.fromkeys(
     ("geometry", "training_data", "training_data_terms", "source_sha256", "layout"), str
 )
-OPTIONAL |= {"created": str, "version": str, "options": dict}
+OPTIONAL |= {"created": str, "version": str, "value_range": list}
 """The fields of an entry in a file, and their types. A file may have more, which are for people."""
 
 
@@ -142,6 +154,8 @@ def read_entry(path: Path) -> Entry:
     try:
         if not NAME.fullmatch(path.stem):
             raise ValueError("its name has other characters than a-z, 0-9 and -")
+        if not path.is_file():  # but a folder, or a pipe, which would never end
+            raise ValueError("it is no file")
         with path.open("rb") as file:
             row = tomllib.loads(file.read(MAX_ENTRY).decode("utf-8"))
         entry = _entry(path.stem, row, path.parent)
@@ -153,13 +167,14 @@ def read_entry(path: Path) -> Entry:
     return entry
 
 
-def load_generator(name_or_file: str, *, options: Options = NO_OPTIONS, folder: Path | None = None) -> Generator:
+def load_generator(name_or_file: str | Path, *, options: Options = NO_OPTIONS, folder: Path | None = None) -> Generator:
     """A pretrained generator on the CPU, in evaluation mode: bundled or the user's own by name, or a file by path.
 
     The file of a name is read only if its SHA-256 is the catalogue's. Any other file has no checksum to meet, but its
     keys, shapes and values are checked all the same (`recognise`), and nothing in it is ever executed.
 
     Args:
+        name_or_file: a text, which is a name before it is a file, or a path, which is a file.
         options: what a foreign file does not say; a generator known by name takes none.
         folder: of the bundled generators, instead of `pretrained_folder`.
 
@@ -167,6 +182,8 @@ def load_generator(name_or_file: str, *, options: Options = NO_OPTIONS, folder: 
         ValueError: unknown name, no such file, wrong checksum, wrong keys or shapes, pickled code, or options that do
             not fit.
     """
+    if isinstance(name_or_file, Path):
+        return generator_from_file(name_or_file, options)
     bundled = bundled_generators(folder)
     if name_or_file in bundled:
         return _load_entry(bundled[name_or_file], options, "try to install cs-lip again")
@@ -218,17 +235,7 @@ def _load_entry(entry: Entry, options: Options, advice: str) -> Generator:
             f"the weights of {entry.name!r} at {entry.path} have SHA-256 {found[:12]}..., expected "
             f"{entry.sha256[:12]}..., so the file is damaged or was swapped; {advice}"
         )
-    return generator_from_file(entry.path, _options(entry.options))
-
-
-def _options(table: Mapping[str, Any]) -> Options:
-    try:
-        given: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
-        }
-        return Options(**given)
-    except TypeError:
-        raise ValueError(f"the options {sorted(table)} are of another version; try to add the file again") from None
+    return generator_from_file(entry.path, Options(value_range=entry.value_range))
 
 
 def _entry(name: str, row: object, folder: Path) -> Entry:
@@ -245,11 +252,12 @@ def _entry(name: str, row: object, folder: Path) -> Entry:
     file, latent_shape, image_shape = row["file"], row["latent_shape"], row["image_shape"]
     if Path(file).name != file:
         raise ValueError(f"the file {file!r:.60} of {name!r} lies in another folder")
-    if len(image_shape) != 3 or not all(type(length) is int and length > 0 for length in latent_shape + image_shape):
+    lengths = latent_shape + image_shape
+    if len(image_shape) != 3 or not all(type(length) is int and 0 < length < 2**31 for length in lengths):
         raise ValueError(f"the shapes of {name!r} are no positive lengths, three of them for an image")
+    values = row.get("value_range", [0, 1])
+    if len(values) != 2 or not all(type(v) in (int, float) and abs(v) <= sys.float_info.max for v in values):
+        raise ValueError(f"the value range of {name!r} is not two numbers")
     given = {key: row[key] for key in REQUIRED | OPTIONAL if key in row and key != "file"}
-    return Entry(
-        name=name,
-        path=folder / file,
-        **given | {"latent_shape": tuple(latent_shape), "image_shape": tuple(image_shape)},
-    )
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    return Entry(name=name, path=folder / file, **given)

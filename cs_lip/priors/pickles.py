@@ -125,7 +125,7 @@ def _check_names(file: IO[bytes], path: Path) -> None:
         named = argument if opcode.name == "GLOBAL" else opcode.name
         if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4") and named not in HARMLESS:
             raise _holds_code(path, str(named).replace(" ", "."))
-        protocol = argument if opcode.name == "PROTO" else opcode.proto
+        protocol = int(argument or 0) if opcode.name == "PROTO" else opcode.proto
         if protocol > 2:
             raise _RefusedError(
                 f"{path} was saved with pickle protocol {protocol}, expected 2; try torch.save as it is"
