@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,31 @@ def _absurd_size(model: Model) -> None:
     model.graph.node[4].input[0] = "expanded"
 
 
+def _computed_size(model: Model) -> None:
+    """Repeats 4096^2 times, a number that ONNX does not infer."""
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 4096], np.float32), "base"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(2, np.float32), "power"))
+    model.graph.node.insert(3, helper.make_node("Pow", ["base", "power"], ["count"]))
+    model.graph.node.insert(4, helper.make_node("Cast", ["count"], ["times"], to=TensorProto.INT64))
+    model.graph.node.insert(5, helper.make_node("Tile", ["flat", "times"], ["tiled"]))
+    model.graph.node.insert(6, helper.make_node("ReduceMax", ["tiled"], ["largest"]))
+    model.graph.node.insert(7, helper.make_node("Add", ["flat", "largest"], ["again"]))
+    model.graph.node[8].input[0] = "again"
+
+
+def _many_large(model: Model) -> None:
+    """Each has 192 MB, and all are kept until their sum."""
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 10**6]), "times"))
+    model.graph.node.insert(3, helper.make_node("Tile", ["flat", "times"], ["large-0"]))
+    names = [f"large-{index}" for index in range(8)]
+    for index, (one, other) in enumerate(pairwise(names), 4):
+        model.graph.node.insert(index, helper.make_node("Neg", [one], [other]))
+    model.graph.node.insert(11, helper.make_node("Sum", names, ["sum"]))
+    model.graph.node.insert(12, helper.make_node("ReduceMax", ["sum"], ["largest"]))
+    model.graph.node.insert(13, helper.make_node("Add", ["flat", "largest"], ["again"]))
+    model.graph.node[14].input[0] = "again"
+
+
 def _no_latents_at_all(model: Model) -> None:
     del model.graph.input[0].type.tensor_type.shape.dim[:]
 
@@ -221,7 +247,9 @@ BAD: dict[str, tuple[Callable[[Model], None], str]] = {
     "weights that are missing": (_missing_weights, "not a whole ONNX file"),
     "no images": (_no_images, r"shape \(2, 24\) for two latents"),
     "a batch of one": (_fixed_batch, "does not draw two latents at once|not a whole ONNX file"),
-    "a tensor of 192 GiB": (_absurd_size, "draws through a tensor 'expanded'"),
+    "a tensor of 192 GiB": (_absurd_size, "needs more than 1073741824 bytes at a time"),
+    "a computed size": (_computed_size, "needs more than 1073741824 bytes at a time"),
+    "many large tensors": (_many_large, "needs more than 1073741824 bytes at a time"),
 }
 
 

@@ -1,20 +1,26 @@
 """Generators from ONNX files, through onnx2torch, an optional extra."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.weak import WeakIdKeyDictionary
 
 from cs_lip.priors.generator import Generator
 
 if TYPE_CHECKING:
     import onnx
 
-MAX_VALUES = 2**28
-"""In any one tensor inside the network while it draws two images: 1 GiB in float32."""
+MAX_ALIVE, MAX_MADE = 2**30, 2**34
+"""Bytes of the tensors that a network keeps at a time while it draws two images, its weights aside, and of all that it
+makes on the way. A view counts like a copy."""
+
+UNKNOWN_BEFORE = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}
+"""Operations whose results have no size before they are run, but never many times that of their arguments."""
 
 
 def generator_from_onnx(path: Path, *, value_range: tuple[float, float]) -> Generator:
@@ -29,8 +35,8 @@ def generator_from_onnx(path: Path, *, value_range: tuple[float, float]) -> Gene
 
     Raises:
         ValueError: onnx2torch is not installed, there is no such file, it is damaged, its weights lie in other files,
-            it has several inputs or outputs, latents of no fixed size or tensors beyond `MAX_VALUES`, an operator is
-            not known, or it draws no images.
+            it has several inputs or outputs or latents of no fixed size, an operator is not known, it needs tensors
+            beyond `MAX_ALIVE` or `MAX_MADE`, or it draws no images.
     """
     try:
         import onnx  # noqa: F401
@@ -41,7 +47,6 @@ def generator_from_onnx(path: Path, *, value_range: tuple[float, float]) -> Gene
         ) from None
     model = _read(path)
     latent_shape = _latent_shape(model, path)
-    _check_sizes(model, path)
     # onnx2torch writes the names of nodes into the source of a function, where a name with a quote in it would be code.
     for index, node in enumerate(model.graph.node):
         node.name = f"node_{index}"
@@ -60,6 +65,43 @@ def generator_from_onnx(path: Path, *, value_range: tuple[float, float]) -> Gene
         return Generator.wrap(generator, latent_shape=latent_shape, value_range=value_range)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+class _TooLargeError(Exception):
+    """What a network needs too much of."""
+
+
+class _Bounded(TorchDispatchMode):
+    """Looks at the size of every tensor before it is made, and refuses those beyond the limits.
+
+    ONNX can infer shapes too, but not those that a graph computes, and then nothing else stands between a few bytes
+    and all memory. So each operation first runs on shapes alone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.alive: Any = WeakIdKeyDictionary()
+        self.made = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function not in UNKNOWN_BEFORE:
+            on_shapes = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+            makes = any(argument.name == "device" for argument in function._schema.arguments)
+            self._check(function(*on_shapes[0], **on_shapes[1] | ({"device": "meta"} if makes else {})))
+        made = function(*args, **kwargs)
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self.alive[tensor] = tensor.nbytes
+        return made
+
+    def _check(self, made: Any) -> None:
+        size = sum(tensor.nbytes for tensor in tree_leaves(made) if isinstance(tensor, Tensor))
+        self.made += size
+        if size + sum(self.alive.values()) > MAX_ALIVE or self.made > MAX_MADE:
+            raise _TooLargeError(
+                f"needs more than {MAX_ALIVE} bytes at a time, or {MAX_MADE} on the way, to draw two images"
+            )
 
 
 class _Network(nn.Module):
@@ -129,34 +171,13 @@ def _latent_shape(model: "onnx.ModelProto", path: Path) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _check_sizes(model: "onnx.ModelProto", path: Path) -> None:
-    """Refuse tensors beyond `MAX_VALUES` before any is made, as far as ONNX infers shapes for a batch of two."""
-    import onnx
-
-    trial = onnx.ModelProto()
-    trial.CopyFrom(model)
-    weights = {tensor.name for tensor in model.graph.initializer}
-    for value in trial.graph.input:
-        if value.name not in weights:
-            value.type.tensor_type.shape.dim[0].dim_value = 2
-    try:
-        inferred = onnx.shape_inference.infer_shapes(trial, data_prop=True)
-    except Exception as error:
-        raise _damaged(path, error) from None
-    for value in (*inferred.graph.value_info, *inferred.graph.output):
-        shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        if math.prod(shape) > MAX_VALUES:
-            raise ValueError(
-                f"{path} draws through a tensor {value.name!r:.40} of shape {tuple(shape[:6])}, more than "
-                f"{MAX_VALUES} values; try the file as its author published it"
-            )
-
-
 def _check_draws(network: nn.Module, latent_shape: tuple[int, ...], path: Path) -> None:
     dtype = next((weight.dtype for weight in network.parameters()), torch.float32)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _Bounded():
             network.eval()(torch.zeros(2, *latent_shape, dtype=dtype))
+    except _TooLargeError as error:
+        raise ValueError(f"{path} {error}; try the file as its author published it") from None
     except Exception as error:  # on a graph that makes no sense it raises nearly anything
         raise ValueError(
             f"the network in {path} does not draw two latents at once ({_first_line(error)}); "
