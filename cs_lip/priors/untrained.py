@@ -147,7 +147,9 @@ def checked_numbers(name: str, values: Sequence[int], least: int = 1) -> tuple[i
     Raises:
         ValueError: there is none, or one of them is no integer or less than ``least``.
     """
-    if not len(values) or any(isinstance(value, bool) or not isinstance(value, int) or value < least for value in values):
+    if not len(values) or any(
+        isinstance(value, bool) or not isinstance(value, int) or value < least for value in values
+    ):
         raise ValueError(
             f"the {name} must be whole numbers from {least} on, got {str(list(values))[:60]}; try the default"
         )
