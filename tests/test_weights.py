@@ -234,6 +234,17 @@ def test_blueprints_round_trip_in_the_same_bytes_every_time(tmp_path: Path) -> N
     assert_one_sentence(caught.value)
 
 
+@pytest.mark.parametrize(
+    "own", ['"widths": [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]', '"widths": [1, 1, 1], "first": 2000']
+)
+def test_few_bytes_that_draw_enormous_images_are_refused(own: str, tmp_path: Path) -> None:
+    text = f'{{"architecture": "dcgan", "settings": {{{own}}}, "layout": ""}}'
+    save_file(tiny_state(), tmp_path / "a.safetensors", metadata={BLUEPRINT: text})
+    with pytest.raises(ValueError, match="up to 2048 x 2048 pixels") as caught:
+        load_generator(str(tmp_path / "a.safetensors"))
+    assert_one_sentence(caught.value)
+
+
 @pytest.mark.parametrize("settings", ["[]", "nonsense", '{"widths": [1]}', '{"depth": 3}', "3", "[" * 5000, "x" * 5000])
 def test_metadata_that_do_not_say_how_to_build_are_refused(settings: str, tmp_path: Path) -> None:
     own = f'{{"architecture": "dcgan", "settings": {settings}, "layout": ""}}'

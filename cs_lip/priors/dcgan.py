@@ -18,6 +18,8 @@ from cs_lip.priors.generator import Generator, Layer, State
 KERNEL = 4
 KERNELS = (4, 5)
 """Those that a layer of stride 2 and padding 1 doubles the side with."""
+MOST_SIDE = 2048
+"""Pixels; every layer doubles the side and may have hardly any weights, so few bytes could ask for any image."""
 
 
 class DCGAN(Generator):
@@ -57,6 +59,11 @@ class DCGAN(Generator):
             )
         if kernel not in KERNELS:
             raise ValueError(f"the kernel must be 4 or 5, got {kernel}; try {KERNEL}")
+        if first > MOST_SIDE >> (len(widths) - 2):
+            raise ValueError(
+                f"a DCGAN draws images of up to {MOST_SIDE} x {MOST_SIDE} pixels, got {len(widths)} widths from "
+                f"first = {first!s:.20} on; try the settings of a trained network"
+            )
         side = first * 2 ** (len(widths) - 2)
         if not 0 <= label < max(labels, 1):
             raise ValueError(f"the label must be from 0 to {max(labels, 1) - 1}, got {label}; try 0")
