@@ -12,6 +12,7 @@ import tomli_w
 import torch
 from click.testing import CliRunner, Result
 from helpers import Trap, assert_one_sentence, tiny_generator, tiny_onnx
+from PIL import Image
 from safetensors.torch import save_file
 from test_weight_fuzz import nvlabs_file
 
@@ -169,7 +170,8 @@ def test_a_foreign_file_becomes_a_generator_with_a_name(file: Path, home: Path) 
 def test_the_next_command_works(file: Path, tmp_path: Path) -> None:
     result = run("generators", "add", file, "--name", "my-faces")
     command = result.stdout.splitlines()[-1].removeprefix("Try it: cs-lip ").split()
-    result = run(*command, "--restarts", "1", "--out", tmp_path / "run")
+    Image.new("RGB", (16, 16), "orange").save(tmp_path / "orange.png")
+    result = run(*command, "--image", tmp_path / "orange.png", "--restarts", "1", "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
 
 

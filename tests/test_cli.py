@@ -19,6 +19,7 @@ from cs_lip.priors.catalogue import pretrained_folder
 
 SIDE = 32
 QUICK = ["--measurements", "64", "--restarts", "2"]
+QUICKER = ["--measurements", "64", "--restarts", "1", "--image", "camera"]
 
 
 @pytest.fixture(scope="session")
@@ -124,13 +125,13 @@ def test_a_stored_run_rebuilds_its_operator_and_its_image(here: Path, tiny: str)
 
 
 def test_json_prints_the_summary_and_nothing_else(here: Path, tiny: str) -> None:
-    result = run("recover", *QUICK, "--generator", tiny, "--json")
+    result = run("recover", *QUICKER, "--generator", tiny, "--json")
     assert json.loads(result.stdout) == json.loads((here / "recovery/summary.json").read_text())
 
 
 def test_same_seed_same_numbers_other_seed_others(here: Path, tiny: str) -> None:
     def stored(seed: str, out: str) -> tuple[torch.Tensor, torch.Tensor]:
-        arguments = [*QUICK, "--noise", "0.01", "--generator", tiny, "--seed", seed, "--out", out]
+        arguments = [*QUICKER, "--noise", "0.01", "--generator", tiny, "--seed", seed, "--out", out]
         assert run("recover", *arguments).exit_code == 0
         found = load_run(here / out / "recovery.h5")
         return found.measurements.values, found.recovery.latents
@@ -179,7 +180,7 @@ def test_pictures_of_every_mode_work(here: Path, tiny: str, mode: str) -> None:
     assert torch.isfinite(load_measurements(here / "y.h5").values).all()
 
 
-@pytest.mark.parametrize("size", [(1, 1), (6000, 5000), (3, 900)])
+@pytest.mark.parametrize("size", [(1, 1), (2500, 2000), (3, 900)])
 def test_pictures_of_odd_sizes_work(here: Path, tiny: str, size: tuple[int, int]) -> None:
     picture = save_picture(here / "face.png", size=size)
     result = run("measure", "--measurements", "64", "--generator", tiny, "--image", picture)
@@ -187,7 +188,7 @@ def test_pictures_of_odd_sizes_work(here: Path, tiny: str, size: tuple[int, int]
 
 
 def test_without_out_an_earlier_run_is_never_touched(here: Path, tiny: str) -> None:
-    arguments = ["recover", *QUICK, "--generator", tiny, "--restarts", "1"]
+    arguments = ["recover", *QUICKER, "--generator", tiny]
     assert run(*arguments).exit_code == 0
     before = files_in(here / "recovery")
     assert run(*arguments).exit_code == 0
@@ -196,7 +197,7 @@ def test_without_out_an_earlier_run_is_never_touched(here: Path, tiny: str) -> N
 
 
 def test_overwrite_replaces_an_earlier_run(here: Path, tiny: str) -> None:
-    arguments = ["recover", *QUICK, "--generator", tiny, "--restarts", "1", "--out", "run"]
+    arguments = ["recover", *QUICKER, "--generator", tiny, "--out", "run"]
     assert run(*arguments).exit_code == 0
     assert_refused(here, *arguments, says="holds an earlier run")
     assert run(*arguments, "--overwrite", "--seed", "9").exit_code == 0
