@@ -17,7 +17,7 @@ def code_hash(rooms: Sequence[str]) -> str:
     package = Path(cs_lip.__file__).parent
     digest = hashlib.sha256()
     for room in rooms:
-        for path in sorted((package / room).glob("*.py")):
+        for path in sorted((package / room).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

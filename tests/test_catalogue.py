@@ -32,7 +32,7 @@ from cs_lip.priors import (
     user_generators,
 )
 from cs_lip.priors import adding as adding_module
-from cs_lip.priors.weights import sha256_of
+from cs_lip.priors.reading.weights import sha256_of
 from cs_lip.seeding import stream
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cs_lip.priors import Generator, Options, build, recognise
-from cs_lip.priors.weights import read_weights
+from cs_lip.priors.reading.weights import read_weights
 from cs_lip.seeding import stream
 
 State = dict[str, Tensor]

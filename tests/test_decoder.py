@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cs_lip.priors import Options, build, load_generator, recognise
 from cs_lip.priors.decoder import ACTIVATIONS, Decoder
-from cs_lip.priors.weights import read_blueprint, write_blueprint
+from cs_lip.priors.reading.weights import read_blueprint, write_blueprint
 from cs_lip.seeding import stream
 
 State = dict[str, Tensor]

@@ -22,9 +22,9 @@ from test_stylegan2 import nvlabs_state
 from torch import Tensor, nn
 
 from cs_lip.priors import build
-from cs_lip.priors.inert import Made, Name, interpret
-from cs_lip.priors.nvlabs import blueprint_from_nvlabs, read_nvlabs
-from cs_lip.priors.stylegan2_layouts import from_nvlabs
+from cs_lip.priors.layouts.stylegan2 import from_nvlabs
+from cs_lip.priors.reading.inert import Made, Name, interpret
+from cs_lip.priors.reading.nvlabs import blueprint_from_nvlabs, read_nvlabs
 from cs_lip.seeding import stream
 
 State = dict[str, Tensor]

@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from cs_lip.cli.train import train
 from cs_lip.priors import load_generator
-from cs_lip.priors.weights import read_blueprint
+from cs_lip.priors.reading.weights import read_blueprint
 from cs_lip.training import dcgan_settings
 
 ROOT = Path(__file__).resolve().parents[1]

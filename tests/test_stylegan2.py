@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from cs_lip.priors import Options, build, load_generator, recognise
 from cs_lip.priors.blueprint import Blueprint
+from cs_lip.priors.layouts.stylegan2 import from_nvlabs
 from cs_lip.priors.stylegan2 import StyleGAN2
-from cs_lip.priors.stylegan2_layouts import from_nvlabs
 from cs_lip.priors.stylegan2_mapping import spread_of
 from cs_lip.seeding import stream
 

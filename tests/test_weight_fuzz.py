@@ -30,7 +30,7 @@ from test_nvlabs import as_modules
 from test_stylegan2 import nvlabs_state
 
 from cs_lip.priors import Options, load_generator
-from cs_lip.priors.weights import BLUEPRINT
+from cs_lip.priors.reading.weights import BLUEPRINT
 
 FILES, SECONDS, BYTES = 500, 10, 2**30
 STATE = dict(tiny_generator((2, 3, 1)).state_dict())

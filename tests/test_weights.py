@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 from cs_lip.cli.main import main
 from cs_lip.priors import Options, load_generator
-from cs_lip.priors.formats import Format, format_of
-from cs_lip.priors.states import PREFERRED
-from cs_lip.priors.weights import BLUEPRINT, read_blueprint, read_weights, write_blueprint
+from cs_lip.priors.reading.formats import Format, format_of
+from cs_lip.priors.reading.states import PREFERRED
+from cs_lip.priors.reading.weights import BLUEPRINT, read_blueprint, read_weights, write_blueprint
 
 State = dict[str, Tensor]
 

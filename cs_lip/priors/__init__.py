@@ -14,17 +14,17 @@ from cs_lip.priors.catalogue import (
 )
 from cs_lip.priors.dcgan import DCGAN, FoldedDCGAN
 from cs_lip.priors.decoder import Decoder
-from cs_lip.priors.deep_decoder import ConvDecoder, DeepDecoder
 from cs_lip.priors.generator import Generator, Geometry, Layer, State
-from cs_lip.priors.layouts import LAYOUTS, Options, recognise
-from cs_lip.priors.networks import UNTRAINED, untrained_network
+from cs_lip.priors.layouts.recognise import LAYOUTS, Options, recognise
 from cs_lip.priors.onnx import generator_from_onnx
 from cs_lip.priors.pggan import PGGAN, FoldedPGGAN
 from cs_lip.priors.precision import has_fast_bfloat16
-from cs_lip.priors.skip import SKIP_SETTINGS, Skip, hourglass
 from cs_lip.priors.stylegan2 import FoldedStyleGAN2, StyleGAN2
-from cs_lip.priors.unet import UNet
-from cs_lip.priors.untrained import UntrainedNetwork
+from cs_lip.priors.untrained.deep_decoder import ConvDecoder, DeepDecoder
+from cs_lip.priors.untrained.network import UntrainedNetwork
+from cs_lip.priors.untrained.registry import UNTRAINED, untrained_network
+from cs_lip.priors.untrained.skip import SKIP_SETTINGS, Skip, hourglass
+from cs_lip.priors.untrained.unet import UNet
 
 __all__ = [
     "ARCHITECTURES",

@@ -19,10 +19,10 @@ from cs_lip.files import atomic_path
 from cs_lip.priors.architectures import build
 from cs_lip.priors.blueprint import Blueprint
 from cs_lip.priors.catalogue import MAX_ENTRY, NAME, Entry, bundled_generators, generator_from_file, user_folder
-from cs_lip.priors.formats import Format, format_of
 from cs_lip.priors.generator import Generator
-from cs_lip.priors.layouts import NO_OPTIONS, Options
-from cs_lip.priors.weights import naming, read_blueprint, sha256_of, write_blueprint
+from cs_lip.priors.layouts.recognise import NO_OPTIONS, Options
+from cs_lip.priors.reading.formats import Format, format_of
+from cs_lip.priors.reading.weights import naming, read_blueprint, sha256_of, write_blueprint
 from cs_lip.seeding import stream
 
 LOCK_SECONDS = 60

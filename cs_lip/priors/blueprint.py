@@ -18,7 +18,7 @@ class Blueprint:
         architecture: a name of `cs_lip.priors.architectures.ARCHITECTURES`.
         settings: the arguments of that class, JSON-able.
         state: its state dict; buffers that only count batches may be missing.
-        layout: in which of `cs_lip.priors.layouts.LAYOUTS` the weights were; empty where none was asked.
+        layout: in which of `cs_lip.priors.layouts.recognise.LAYOUTS` the weights were; empty where none was asked.
     """
 
     architecture: str

@@ -13,11 +13,11 @@ import torch
 from platformdirs import user_data_path
 
 from cs_lip.priors.architectures import build
-from cs_lip.priors.formats import Format, format_of
 from cs_lip.priors.generator import Generator
-from cs_lip.priors.layouts import NO_OPTIONS, Options
+from cs_lip.priors.layouts.recognise import NO_OPTIONS, Options
 from cs_lip.priors.onnx import generator_from_onnx
-from cs_lip.priors.weights import naming, read_blueprint, sha256_of
+from cs_lip.priors.reading.formats import Format, format_of
+from cs_lip.priors.reading.weights import naming, read_blueprint, sha256_of
 
 DEFAULT_GENERATOR = "digiface-dcgan"
 
@@ -36,9 +36,9 @@ class Entry:
         path, sha256, bytes: of the weights.
         geometry: of the latents, as in `Generator`.
         source, source_sha256: where the weights came from, and the checksum of the file that they came in.
-        layout: the layout of that file, a name of `cs_lip.priors.layouts.LAYOUTS`.
+        layout: the layout of that file, a name of `cs_lip.priors.layouts.recognise.LAYOUTS`.
         created, version: when cs-lip wrote the weights, in UTC, and which version of it.
-        value_range: of an ONNX network, see `cs_lip.priors.layouts.Options`.
+        value_range: of an ONNX network, see `cs_lip.priors.layouts.recognise.Options`.
 
     Raises:
         ValueError: a text has letters that cannot be shown, such as those that command a terminal.

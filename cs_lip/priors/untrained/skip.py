@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cs_lip.priors.generator import weights_by_role
-from cs_lip.priors.untrained import (
+from cs_lip.priors.untrained.network import (
     UntrainedNetwork,
     checked_numbers,
     checked_shape,

@@ -7,10 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from cs_lip.priors.blueprint import Blueprint
-from cs_lip.priors.dcgan_layouts import from_csgm, from_tutorial, is_csgm, is_tutorial
-from cs_lip.priors.decoder_layouts import from_csgm_vae, from_linear, is_csgm_vae, is_linear
-from cs_lip.priors.pggan_layouts import from_zoo, is_zoo
-from cs_lip.priors.stylegan2_layouts import from_nvlabs, from_rosinality, is_nvlabs, is_rosinality
+from cs_lip.priors.layouts.dcgan import from_csgm, from_tutorial, is_csgm, is_tutorial
+from cs_lip.priors.layouts.decoder import from_csgm_vae, from_linear, is_csgm_vae, is_linear
+from cs_lip.priors.layouts.pggan import from_zoo, is_zoo
+from cs_lip.priors.layouts.stylegan2 import from_nvlabs, from_rosinality, is_nvlabs, is_rosinality
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import torch
 
-from cs_lip.priors.archives import archive_members, check_stored
+from cs_lip.priors.reading.archives import archive_members, check_stored
 
 MAX_PICKLE = 2**22
 """Bytes of a file's pickles; those of a state dict hold names and shapes only, the numbers lie outside."""

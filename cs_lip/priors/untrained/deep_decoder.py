@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cs_lip.priors.untrained import (
+from cs_lip.priors.untrained.network import (
     UntrainedNetwork,
     checked_numbers,
     checked_shape,

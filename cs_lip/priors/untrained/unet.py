@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from cs_lip.priors.untrained import UntrainedNetwork, checked_numbers, checked_shape, halvings, image_norm
+from cs_lip.priors.untrained.network import UntrainedNetwork, checked_numbers, checked_shape, halvings, image_norm
 
 
 class UNet(UntrainedNetwork):

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cs_lip.files import atomic_path
-from cs_lip.priors.archives import read_npz
 from cs_lip.priors.blueprint import Blueprint
-from cs_lip.priors.formats import Format, format_of
-from cs_lip.priors.layouts import NO_OPTIONS, NVLABS, Options, recognise, taken_options
-from cs_lip.priors.nvlabs import blueprint_from_nvlabs
-from cs_lip.priors.pickles import load_pytorch_legacy, load_pytorch_zip
-from cs_lip.priors.states import choose_state, own_copies
+from cs_lip.priors.layouts.recognise import NO_OPTIONS, NVLABS, Options, recognise, taken_options
+from cs_lip.priors.reading.archives import read_npz
+from cs_lip.priors.reading.formats import Format, format_of
+from cs_lip.priors.reading.nvlabs import blueprint_from_nvlabs
+from cs_lip.priors.reading.pickles import load_pytorch_legacy, load_pytorch_zip
+from cs_lip.priors.reading.states import choose_state, own_copies
 
 MAX_HEADER = 2**22
 """Bytes of a safetensors header, enough for ten thousands of tensors."""

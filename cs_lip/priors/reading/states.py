@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cs_lip.priors.archives import MAX_EXPANSION
+from cs_lip.priors.reading.archives import MAX_EXPANSION
 
 PREFERRED = (
     *("g_ema", "G_ema", "ema_g", "netG_ema", "generator_ema", "avgG", "ema"),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cs_lip.priors.generator import weights_by_role
-from cs_lip.priors.initialisation import initialise
+from cs_lip.priors.untrained.initialisation import initialise
 
 Upsampling = Literal["nearest", "bilinear"]
 """How a feature map grows: each pixel repeated, or interpolated (with ``align_corners=False``, as published)."""
@@ -68,7 +68,7 @@ class UntrainedNetwork(nn.Module, ABC):
         return (INPUT_SCALE * torch.rand(1, *self.input_shape, generator=generator)).to(self.device, self.dtype)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Start anew: draw all weights from the random ``generator``; see `cs_lip.priors.initialisation.initialise`."""
+        """Start anew: draw all weights from the random ``generator``; see `initialise` of the same room."""
         initialise(self, generator)
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from cs_lip.priors.deep_decoder import ConvDecoder, DeepDecoder
-from cs_lip.priors.skip import Skip, hourglass
-from cs_lip.priors.unet import UNet
-from cs_lip.priors.untrained import UntrainedNetwork
+from cs_lip.priors.untrained.deep_decoder import ConvDecoder, DeepDecoder
+from cs_lip.priors.untrained.network import UntrainedNetwork
+from cs_lip.priors.untrained.skip import Skip, hourglass
+from cs_lip.priors.untrained.unet import UNet
 from cs_lip.seeding import stream
 
 UNTRAINED: dict[str, Callable[..., UntrainedNetwork]] = {

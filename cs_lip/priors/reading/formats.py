@@ -3,7 +3,7 @@
 from enum import StrEnum
 from pathlib import Path
 
-from cs_lip.priors.archives import archive_members
+from cs_lip.priors.reading.archives import archive_members
 
 MAX_BYTES = 8 * 2**30
 """The largest weight file that is read, 8 GiB."""

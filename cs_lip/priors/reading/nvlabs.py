@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from cs_lip.priors.blueprint import Blueprint
-from cs_lip.priors.inert import Made, Name, Outside, interpret
-from cs_lip.priors.stylegan2_layouts import from_nvlabs, is_nvlabs
+from cs_lip.priors.layouts.stylegan2 import from_nvlabs, is_nvlabs
+from cs_lip.priors.reading.inert import Made, Name, Outside, interpret
 
 MAX_PARTS = 500
 """Modules of a network, and attributes of a module; published ones have less than a hundred."""
@@ -78,7 +78,7 @@ def blueprint_from_nvlabs(content: bytes, **options: Any) -> Blueprint:
 
     Args:
         content: the file's bytes.
-        options: ``label`` and ``space``, as `cs_lip.priors.stylegan2_layouts.from_nvlabs` takes them.
+        options: ``label`` and ``space``, as `cs_lip.priors.layouts.stylegan2.from_nvlabs` takes them.
 
     Raises:
         ValueError: as `read_nvlabs`, or its network is no StyleGAN2 with skip connections and leaky ReLUs.

@@ -1,0 +1,1 @@
+"""The layouts in which generators' weights circulate, one file for each architecture."""

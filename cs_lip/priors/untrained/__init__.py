@@ -1,0 +1,1 @@
+"""Networks whose weights are the unknowns: weights in, one image out."""
