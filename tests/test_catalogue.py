@@ -19,7 +19,9 @@ from test_weight_fuzz import nvlabs_file
 from cs_lip import __version__
 from cs_lip.cli.main import main
 from cs_lip.priors import (
+    DCGAN,
     DEFAULT_GENERATOR,
+    Blueprint,
     Generator,
     Options,
     add_generator,
@@ -310,6 +312,15 @@ def test_bad_names_are_refused(name: str, file: Path, home: Path) -> None:
 )
 def test_bad_options_are_refused(option: str, value: str, says: str, file: Path, home: Path) -> None:
     assert_refused(home, "generators", "add", file, "--name", "mine", option, value, says=says)
+
+
+def test_small_weights_that_draw_gigabytes_are_refused(home: Path) -> None:
+    widths = (2, *[1] * 9, 300)  # 300 channels of 2048x2048 from 20 kB of weights
+    blueprint = Blueprint("dcgan", {"widths": list(widths)}, DCGAN(widths).state_dict())
+    with pytest.raises(ValueError, match="needs more than") as caught:
+        add_generator(blueprint, "bomb")
+    assert_one_sentence(caught.value)
+    assert not list(home.rglob("*bomb*"))
 
 
 def test_a_generator_that_does_not_draw_is_refused(file: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

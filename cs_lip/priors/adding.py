@@ -18,12 +18,17 @@ from cs_lip import __version__
 from cs_lip.files import atomic_path
 from cs_lip.priors.architectures import build
 from cs_lip.priors.blueprint import Blueprint
+from cs_lip.priors.bounded import Bounded, TooLargeError
 from cs_lip.priors.catalogue import MAX_ENTRY, NAME, Entry, bundled_generators, generator_from_file, user_folder
 from cs_lip.priors.generator import Generator
 from cs_lip.priors.layouts.recognise import NO_OPTIONS, Options
 from cs_lip.priors.reading.formats import Format, format_of
 from cs_lip.priors.reading.weights import naming, read_blueprint, sha256_of, write_blueprint
 from cs_lip.seeding import stream
+
+MAX_ALIVE, MAX_MADE = 2**32, 2**36
+"""Bytes of the tensors that a generator may keep at a time while it draws one image, and of all that it makes: several
+times what the largest published ones take, 1024x1024 images."""
 
 LOCK_SECONDS = 60
 """How long to wait for another process that is writing to the catalogue."""
@@ -148,11 +153,14 @@ def _check_drawing(generator: Generator) -> None:
     """Draw one image.
 
     Raises:
-        ValueError: that fails, or gives no image in [0, 1].
+        ValueError: that fails, takes too much memory, or gives no image in [0, 1].
     """
     try:
-        with torch.no_grad():
-            image = generator(generator.sample_latents(1, generator=stream(0, "latents")))
+        latent = generator.sample_latents(1, generator=stream(0, "latents"))
+        with torch.no_grad(), Bounded(MAX_ALIVE, MAX_MADE):
+            image = generator(latent)
+    except TooLargeError as error:
+        raise ValueError(f"the generator {error}; try the file as its author published it") from None
     except (RuntimeError, MemoryError, IndexError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise ValueError(f"the generator does not draw ({reason}); try the file as its author published it") from None

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
-from torch.utils.weak import WeakIdKeyDictionary
 
+from cs_lip.priors.bounded import Bounded, TooLargeError
 from cs_lip.priors.generator import Generator
 
 if TYPE_CHECKING:
@@ -17,10 +15,7 @@ if TYPE_CHECKING:
 
 MAX_ALIVE, MAX_MADE = 2**30, 2**34
 """Bytes of the tensors that a network keeps at a time while it draws two images, its weights aside, and of all that it
-makes on the way. A view counts like a copy."""
-
-UNKNOWN_BEFORE = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}
-"""Operations whose results have no size before they are run, but never many times that of their arguments."""
+makes on the way (`Bounded`)."""
 
 
 def generator_from_onnx(path: Path, *, value_range: tuple[float, float]) -> Generator:
@@ -65,43 +60,6 @@ def generator_from_onnx(path: Path, *, value_range: tuple[float, float]) -> Gene
         return Generator.wrap(generator, latent_shape=latent_shape, value_range=value_range)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-class _TooLargeError(Exception):
-    """What a network needs too much of."""
-
-
-class _Bounded(TorchDispatchMode):
-    """Looks at the size of every tensor before it is made, and refuses those beyond the limits.
-
-    ONNX can infer shapes too, but not those that a graph computes, and then nothing else stands between a few bytes
-    and all memory. So each operation first runs on shapes alone.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.alive: Any = WeakIdKeyDictionary()
-        self.made = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if function not in UNKNOWN_BEFORE:
-            on_shapes = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
-            makes = any(argument.name == "device" for argument in function._schema.arguments)
-            self._check(function(*on_shapes[0], **on_shapes[1] | ({"device": "meta"} if makes else {})))
-        made = function(*args, **kwargs)
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor):
-                self.alive[tensor] = tensor.nbytes
-        return made
-
-    def _check(self, made: Any) -> None:
-        size = sum(tensor.nbytes for tensor in tree_leaves(made) if isinstance(tensor, Tensor))
-        self.made += size
-        if size + sum(self.alive.values()) > MAX_ALIVE or self.made > MAX_MADE:
-            raise _TooLargeError(
-                f"needs more than {MAX_ALIVE} bytes at a time, or {MAX_MADE} on the way, to draw two images"
-            )
 
 
 class _Network(nn.Module):
@@ -174,9 +132,9 @@ def _latent_shape(model: "onnx.ModelProto", path: Path) -> tuple[int, ...]:
 def _check_draws(network: nn.Module, latent_shape: tuple[int, ...], path: Path) -> None:
     dtype = next((weight.dtype for weight in network.parameters()), torch.float32)
     try:
-        with torch.no_grad(), _Bounded():
+        with torch.no_grad(), Bounded(MAX_ALIVE, MAX_MADE):
             network.eval()(torch.zeros(2, *latent_shape, dtype=dtype))
-    except _TooLargeError as error:
+    except TooLargeError as error:
         raise ValueError(f"{path} {error}; try the file as its author published it") from None
     except Exception as error:  # on a graph that makes no sense it raises nearly anything
         raise ValueError(

@@ -88,14 +88,7 @@ def recover(
         status=found.status(problem),
         history=tuple(trace.history),
         timings={**trace.timings, "total": trace.seconds()},
-        configuration={
-            "solver": name,
-            "solver_settings": asdict(chosen),  # type: ignore[call-overload]
-            "restarts": count,
-            "seed": seed,
-            "noise": noise,
-            "latent_penalty": problem.penalty,
-        },
+        configuration=_configuration(name, chosen, count, seed, problem),
     )
 
 
@@ -107,6 +100,17 @@ def random_starts(problem: Problem, count: int, seed: int) -> tuple[Tensor, Tens
     ]
     which = torch.arange(problem.images, device=problem.measurements.device).repeat_interleave(count)
     return torch.cat(latents), which
+
+
+def _configuration(name: str, solver: Solver, restarts: int, seed: int, problem: Problem) -> dict[str, object]:
+    return {
+        "solver": name,
+        "solver_settings": asdict(solver),  # type: ignore[call-overload]
+        "restarts": restarts,
+        "seed": seed,
+        "noise": problem.noise,
+        "latent_penalty": problem.penalty,
+    }
 
 
 def _chosen(solver: str | Solver) -> tuple[str, Solver]:
