@@ -161,7 +161,7 @@ def test_a_foreign_file_becomes_a_generator_with_a_name(file: Path, home: Path) 
     entry = user_generators().entries["my-faces"]
     assert (entry.architecture, entry.latent_shape, entry.image_shape) == ("dcgan", (8,), (3, 16, 16))
     assert (entry.licence, entry.source, entry.geometry) == ("MIT", "a friend", "gaussian")
-    assert (entry.layout, entry.version) == ("DCGAN, PyTorch tutorial", __version__)
+    assert (entry.layout, entry.version) == ("DCGAN of the PyTorch tutorial", __version__)
     assert (entry.sha256, entry.bytes) == (sha256_of(entry.path), entry.path.stat().st_size)
     assert entry.source_sha256 == sha256_of(file)
     assert entry.path.parent == home
@@ -214,7 +214,7 @@ def test_an_nvlabs_pickle_becomes_safetensors(space: str, tmp_path: Path) -> Non
     path.write_bytes(nvlabs_file(trap=Trap(marker)))
     assert run("generators", "add", path, "--name", "mine", "--space", space).exit_code == 0
     entry = user_generators().entries["mine"]
-    assert (entry.architecture, entry.layout) == ("stylegan2", "StyleGAN2, NVlabs stylegan2-ada-pytorch")
+    assert (entry.architecture, entry.layout) == ("stylegan2", "StyleGAN2 of NVlabs stylegan2-ada-pytorch")
     assert entry.path.suffix == ".safetensors"
     loaded = load_generator("mine")
     assert (loaded.latent_shape, loaded.geometry) == (entry.latent_shape, entry.geometry)
@@ -248,7 +248,7 @@ def test_an_onnx_file_with_a_nan_is_refused(tmp_path: Path, home: Path) -> None:
 
 def test_a_blueprint_is_kept_too() -> None:
     entry = add_generator(recognise(tiny_generator().state_dict()), "trained", training_data="digits", licence="MIT")
-    assert (entry.training_data, entry.layout) == ("digits", "DCGAN, PyTorch tutorial")
+    assert (entry.training_data, entry.layout) == ("digits", "DCGAN of the PyTorch tutorial")
     assert torch.equal(images(load_generator("trained")), images(tiny_generator()))
 
 

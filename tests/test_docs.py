@@ -65,12 +65,12 @@ def test_example_of_the_generators_page_runs() -> None:
 
 
 SAMPLES = {
-    "DCGAN, PyTorch tutorial": lambda: tiny_generator().state_dict(),
-    "DCGAN, CSGM in TensorFlow": lambda: csgm_variables((5, 4, 3, 3)),
-    "PGGAN, pytorch_GAN_zoo": zoo_state,
-    "StyleGAN2, NVlabs stylegan2-ada-pytorch": nvlabs_state,
-    "StyleGAN2, rosinality stylegan2-pytorch": lambda: as_rosinality(nvlabs_state()),
-    "VAE, CSGM in TensorFlow": lambda: {name: torch.from_numpy(value) for name, value in csgm_state().items()},
+    "DCGAN of the PyTorch tutorial": lambda: tiny_generator().state_dict(),
+    "DCGAN of CSGM in TensorFlow": lambda: csgm_variables((5, 4, 3, 3)),
+    "PGGAN of pytorch_GAN_zoo": zoo_state,
+    "StyleGAN2 of NVlabs stylegan2-ada-pytorch": nvlabs_state,
+    "StyleGAN2 of rosinality stylegan2-pytorch": lambda: as_rosinality(nvlabs_state()),
+    "VAE of CSGM in TensorFlow": lambda: {name: torch.from_numpy(value) for name, value in csgm_state().items()},
     "plain decoder": lambda: linear_state(["0", "2"], [4, 6, 9]),
 }
 """A state dict in every layout."""

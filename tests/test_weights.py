@@ -227,7 +227,7 @@ def test_blueprints_round_trip_in_the_same_bytes_every_time(tmp_path: Path) -> N
     assert (tmp_path / "b.safetensors").read_bytes() == (tmp_path / "c.safetensors").read_bytes()
     again = read_blueprint(tmp_path / "b.safetensors")
     assert (again.architecture, again.settings) == (blueprint.architecture, blueprint.settings)
-    assert again.layout == blueprint.layout == "DCGAN, PyTorch tutorial"
+    assert again.layout == blueprint.layout == "DCGAN of the PyTorch tutorial"
     assert_same(again.state, blueprint.state)
     with pytest.raises(ValueError, match="says itself how to build it") as caught:
         read_blueprint(tmp_path / "b.safetensors", Options(labels=2))

@@ -56,16 +56,16 @@ class Layout:
     options: tuple[str, ...] = ()
 
 
-NVLABS = Layout("StyleGAN2, NVlabs stylegan2-ada-pytorch", is_nvlabs, from_nvlabs, ("label", "space"))
+NVLABS = Layout("StyleGAN2 of NVlabs stylegan2-ada-pytorch", is_nvlabs, from_nvlabs, ("label", "space"))
 """Which comes in pickles of its own too."""
 
 LAYOUTS: tuple[Layout, ...] = (
-    Layout("DCGAN, PyTorch tutorial", is_tutorial, from_tutorial, ("labels", "label")),
-    Layout("DCGAN, CSGM in TensorFlow", is_csgm, from_csgm),
-    Layout("PGGAN, pytorch_GAN_zoo", is_zoo, from_zoo),
+    Layout("DCGAN of the PyTorch tutorial", is_tutorial, from_tutorial, ("labels", "label")),
+    Layout("DCGAN of CSGM in TensorFlow", is_csgm, from_csgm),
+    Layout("PGGAN of pytorch_GAN_zoo", is_zoo, from_zoo),
     NVLABS,
-    Layout("StyleGAN2, rosinality stylegan2-pytorch", is_rosinality, from_rosinality, ("space",)),
-    Layout("VAE, CSGM in TensorFlow", is_csgm_vae, from_csgm_vae, ("image_shape",)),
+    Layout("StyleGAN2 of rosinality stylegan2-pytorch", is_rosinality, from_rosinality, ("space",)),
+    Layout("VAE of CSGM in TensorFlow", is_csgm_vae, from_csgm_vae, ("image_shape",)),
     Layout("plain decoder", is_linear, from_linear, ("image_shape", "activation", "output")),
 )
 """In the order in which they are tried."""
