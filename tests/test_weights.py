@@ -19,7 +19,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers import Trap, assert_one_sentence, tiny_generator
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
@@ -630,6 +630,7 @@ def test_every_truncation_is_refused(kind: Format, tmp_path: Path) -> None:
 
 
 @given(names=st.lists(st.text(min_size=1, max_size=30).filter(lambda name: "\0" not in name), min_size=1, max_size=4))
+@example(names=["\U0002ebe1" * 30, "\U0002ebe2" * 30, "\U0002ebe3" * 30])
 @settings(deadline=None, max_examples=40)
 def test_names_of_any_letters_end_in_one_sentence(names: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("names") / "weights.pt"

@@ -98,8 +98,8 @@ def recognise(state: Mapping[str, Tensor], options: Options = NO_OPTIONS) -> Blu
     for layout in LAYOUTS:
         if layout.matches(state):
             return replace(layout.convert(state, **taken_options(options, layout)), layout=layout.name)
-    shown = ", ".join(repr(name)[:40] for name in sorted(state)[:3])
+    shown = ", ".join(repr(name)[:24] for name in sorted(state)[:3])
     raise ValueError(
         f"no known layout among the keys {shown}...; known are {', '.join(layout.name for layout in LAYOUTS)}; "
-        "try a generator's state dict in one of them, or wrap the module in Python with Generator.wrap"
+        "try a generator's state dict in one of them, or Generator.wrap in Python"
     )
