@@ -303,7 +303,6 @@ def test_bad_names_are_refused(name: str, file: Path, home: Path) -> None:
         ("--image-shape", "3,64", "try 3,64,64"),
         ("--image-shape", "a,b,c", "try 3,64,64"),
         ("--value-range", "0,inf", "try -1,1"),
-        ("--output", "tanh", "'tanh'"),
         ("--description", "x" * 70_000, "short --description"),
         ("--description", "\udcff", "plain letters"),
         ("--source", "\x1b[2J", "plain letters"),

@@ -58,7 +58,6 @@ def generators(context: click.Context, as_json: bool) -> None:
 @click.option("--space", type=click.Choice(["z", "w", "w+"]), help="The latents to search, of a StyleGAN2.")
 @click.option("--image-shape", metavar="C,H,W", help="Of a network that ends in a vector.")
 @click.option("--activation", help="Between the layers of a plain decoder, such as relu.")
-@click.option("--output", type=click.Choice(["logits", "sigmoid"]), help="What a plain decoder's last layer gives.")
 @click.option("--value-range", metavar="LOW,HIGH", help="What ONNX gives black and white.")
 def add(
     file: Path,

@@ -104,8 +104,8 @@ class FoldedDCGAN(Generator):
 
     With running mean ``mu``, variance ``v``, scale ``g`` and shift ``b``, the norm is the affine map ``s x + (b - mu
     s)`` with ``s = g / sqrt(v + eps)``, so the convolution's weights are scaled by ``s`` and it gets a bias. The first
-    layer sees a single pixel, which makes it a matrix product, and the fixed label a part of its bias; the others keep
-    their weights channels last, where the CPU's convolutions are fastest.
+    layer sees a single pixel, which makes it a matrix product, and the fixed label a part of its bias; the others are
+    `FoldedDoubling`, with their weights channels last where they are convolutions, which is fastest on a CPU.
     """
 
     def __init__(self, source: DCGAN) -> None:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from cs_lip.priors.blueprint import Blueprint
 
-OUTPUTS = ("logits", "sigmoid")
 EXAMPLE = ("fc1", "fc21", "fc22", "fc3", "fc4")
 """The layers of the autoencoder in pytorch/examples (``vae/main.py``); the last two are its decoder."""
 CSGM = tuple(f"gen/{kind}{index}" for index in (1, 2, 3) for kind in "wb")
@@ -46,29 +45,22 @@ def from_linear(
     state: Mapping[str, Tensor],
     image_shape: Sequence[int] | None = None,
     activation: str = "relu",
-    output: str = "logits",
 ) -> Blueprint:
     """A decoder in any chain of linear layers ``*.weight`` and ``*.bias``, their sizes read off the weights.
 
     Where layers lie under a name ``decoder``, they are the chain; else all that lie under no name ``encoder``, and of
     the autoencoder in pytorch/examples the last two. They follow one another as the state has them, or by the numbers
-    in their names, whichever fits.
+    in their names, whichever fits. The images are the sigmoid of the last layer's values, whether the network itself
+    ends in these logits or in the sigmoid, which no weight tells; what ends otherwise goes through `Generator.wrap`.
 
     Args:
         image_shape: ``(channels, height, width)``; one channel and a square where the last size is a square number.
         activation: a name of `cs_lip.priors.decoder.ACTIVATIONS`; no weight tells.
-        output: what the network ends in, ``logits`` or ``sigmoid``. The images are the sigmoid of the last layer's
-            values in both cases, so this only says that it ends in nothing else.
 
     Raises:
         ValueError: nothing but an encoder, a layer that is not linear, layers that do not follow one another, or an
             image shape that is not told.
     """
-    if output not in OUTPUTS:
-        raise ValueError(
-            f"a plain decoder ends in {' or '.join(OUTPUTS)}, got {output!r:.40}; "
-            "try Generator.wrap with the module and its range of values"
-        )
     names = _decoder([name.removesuffix(".weight") for name in state if name.endswith(".weight")])
     for name in names:
         weight, bias = state[f"{name}.weight"], state.get(f"{name}.bias")

@@ -23,7 +23,6 @@ class Options:
         space: the latents to search, ``z``, ``w`` or ``w+``, of a generator that has several.
         image_shape: ``(channels, height, width)`` of a network that ends in a vector.
         activation: between the layers of a plain decoder, such as ``relu``.
-        output: what the last layer gives, ``logits`` or ``sigmoid``.
         value_range: the values ``(low, high)`` that an ONNX network gives to black and white.
     """
 
@@ -32,7 +31,6 @@ class Options:
     space: str | None = None
     image_shape: tuple[int, int, int] | None = None
     activation: str | None = None
-    output: str | None = None
     value_range: tuple[float, float] | None = None
 
 
@@ -66,7 +64,7 @@ LAYOUTS: tuple[Layout, ...] = (
     NVLABS,
     Layout("StyleGAN2 of rosinality stylegan2-pytorch", is_rosinality, from_rosinality, ("space",)),
     Layout("VAE of CSGM in TensorFlow", is_csgm_vae, from_csgm_vae, ("image_shape",)),
-    Layout("plain decoder", is_linear, from_linear, ("image_shape", "activation", "output")),
+    Layout("plain decoder", is_linear, from_linear, ("image_shape", "activation")),
 )
 """In the order in which they are tried."""
 
