@@ -6,7 +6,6 @@ is the median over the turns. The peers and their weights are those of the tests
 ``pip install --no-deps pro-gan-pth==3.4 stylegan2-torch==1.3.0 torch-conv-gradfix==0.1.0``.
 """
 
-import json
 import shlex
 import statistics
 import subprocess
@@ -24,11 +23,11 @@ from unittest.mock import patch
 import click
 import torch
 from machine import machine
+from results_files import write_results
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from cs_lip.evaluation.provenance import versions
-from cs_lip.files import atomic_path
 from cs_lip.priors import DEFAULT_GENERATOR, Generator, build, load_generator, recognise
 from cs_lip.seeding import stream
 
@@ -236,11 +235,7 @@ def main(rounds: int, quick: bool, out: Path) -> None:
     start = fresh(fresh_rounds)
     text = table(rows, start, facts)
     if not quick:
-        out.mkdir(parents=True, exist_ok=True)
-        whole = json.dumps(facts | {"rows": rows, "fresh": start}, indent=1) + "\n"
-        for suffix, content in ((".json", whole), (".md", text)):
-            with atomic_path(out / f"{NAME}{suffix}") as temporary:
-                temporary.write_text(content, encoding="utf-8")
+        write_results(out, NAME, facts | {"rows": rows, "fresh": start}, text)
     click.echo(text)
 
 

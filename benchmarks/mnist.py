@@ -10,7 +10,6 @@ pixels, its images clipped to [0, 1]; its weight is the best of a grid for the r
 the truth, which favours it.
 """
 
-import json
 import math
 import shlex
 import sys
@@ -28,7 +27,7 @@ from machine import machine
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rows import Row, append_row, code_hash, stored_rows
+from results_files import Row, append_row, code_hash, stored_rows, write_results
 from sklearn.linear_model import Lasso
 from torch import Tensor
 from tqdm import tqdm
@@ -233,7 +232,7 @@ def configuration(seed: int) -> dict[str, Any]:
         "solver": asdict(SOLVERS[DEFAULT_SOLVER]()),  # type: ignore[call-overload]
         "restarts": RESTARTS,
         "penalised": asdict(PENALISED),
-        "code": code_hash(("operators", "priors", "recovery")),
+        "code": code_hash(("evaluation", "operators", "priors", "recovery")),
         "machine": machine(),
         "versions": versions(),
     }
@@ -254,9 +253,7 @@ def main(seed: int, out: Path) -> None:
     command = shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
     text = table(rows, config, command)
     whole = {"command": command, "configuration": config, "rows": {cell: rows[cell] for cell in todo}}
-    for suffix, content in ((".json", json.dumps(whole, indent=1) + "\n"), (".md", text)):
-        with atomic_path(out / f"{NAME}{suffix}") as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    write_results(out, NAME, whole, text)
     with atomic_path(FIGURE) as temporary:
         figure(rows, digits).savefig(temporary, dpi=110, format="png")
     click.echo(text)

@@ -21,11 +21,11 @@ import click
 import numpy as np
 import torch
 from machine import growth_bytes, machine, peak_bytes
+from results_files import write_results
 from torch import Tensor
 from tqdm import tqdm
 
 from cs_lip.evaluation.provenance import versions
-from cs_lip.files import atomic_path
 from cs_lip.operators import (
     Gaussian,
     LinearOperator,
@@ -358,10 +358,7 @@ def main(rounds: int, only: str | None, out: Path) -> None:
     peaks = memory()
     text = table(found, peaks, facts)
     whole = facts | {"rows": found, "peak_bytes": peaks}
-    out.mkdir(parents=True, exist_ok=True)
-    for suffix, content in ((".json", json.dumps(whole, indent=1) + "\n"), (".md", text)):
-        with atomic_path(out / f"{NAME}{suffix}") as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    write_results(out, NAME, whole, text)
     click.echo(text)
 
 

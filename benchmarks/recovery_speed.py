@@ -5,7 +5,6 @@ every number behind it in ``recovery_speed.json``. Each finished measurement is 
 that a run which was stopped goes on where it ended.
 """
 
-import json
 import shlex
 import statistics
 import sys
@@ -20,14 +19,13 @@ from typing import Any
 import click
 import torch
 from machine import machine, peak_bytes
-from rows import Row, append_row, code_hash, stored_rows
+from results_files import Row, append_row, code_hash, stored_rows, write_results
 from torch import Tensor
 from tqdm import tqdm
 
 from cs_lip.evaluation.metrics import mse, psnr
 from cs_lip.evaluation.pictures import bundled_photographs
 from cs_lip.evaluation.provenance import versions
-from cs_lip.files import atomic_path
 from cs_lip.operators import Gaussian
 from cs_lip.priors import DEFAULT_GENERATOR, Generator, load_generator
 from cs_lip.recovery import DEFAULT_SOLVER, SOLVERS, Adam, LevenbergMarquardt, Recovery, recover
@@ -231,9 +229,7 @@ def main(targets: int, measurements: int, seed: int, out: Path) -> None:
         "summary": result,
         "rows": {cell: rows[cell] for cell in todo},
     }
-    for suffix, content in ((".json", json.dumps(whole, indent=2) + "\n"), (".md", text)):
-        with atomic_path(out / f"{NAME}{suffix}") as temporary:
-            temporary.write_text(content, encoding="utf-8")
+    write_results(out, NAME, whole, text)
     click.echo(text)
 
 

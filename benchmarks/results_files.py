@@ -1,4 +1,4 @@
-"""What resumable benchmarks share: each finished measurement is a line of a file, so that a stopped run goes on."""
+"""The files of a benchmark: its results, and a line for each finished measurement, so that a stopped run goes on."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cs_lip
+from cs_lip.files import atomic_path
 
 Row = dict[str, Any]
 
@@ -43,3 +44,11 @@ def append_row(path: Path, config: dict[str, Any], cell: str, row: Row) -> None:
         file.write(("\n" if cut_short else "") + json.dumps({"configuration": config, "cell": cell, "row": row}) + "\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_results(folder: Path, name: str, whole: dict[str, Any], text: str) -> None:
+    """All numbers as ``name.json`` and the table as ``name.md``, each atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, content in ((".json", json.dumps(whole, indent=1) + "\n"), (".md", text)):
+        with atomic_path(folder / f"{name}{suffix}") as temporary:
+            temporary.write_text(content, encoding="utf-8")
