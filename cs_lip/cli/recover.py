@@ -32,7 +32,7 @@ from cs_lip.evaluation.store import (
 )
 from cs_lip.operators import LinearOperator, check_response, operator_from_recipe, probe_response
 from cs_lip.priors import DEFAULT_GENERATOR, Generator, load_generator
-from cs_lip.recovery import DEFAULT_SOLVER, SOLVERS, pose
+from cs_lip.recovery import DEFAULT_SOLVER, SOLVERS, pose, pose_latents
 from cs_lip.recovery import recover as recover_images
 from cs_lip.report.figures import save_recovery_figure
 from cs_lip.report.text import run_table
@@ -79,7 +79,7 @@ def recover(out: Path | None, overwrite: bool, as_json: bool, solver: str, resta
     with bad_input():
         folder = claim_folder(out, overwrite, "recovery")
         task = _task(**asked)
-        pose(task.operator, task.measurements.values, task.generator, noise=task.measurements.noise)
+        pose_latents(pose(task.operator, task.measurements.values, noise=task.measurements.noise), task.generator)
         if restarts is not None and restarts < 1:
             raise ValueError(f"--restarts must be at least 1, got {restarts}; try 10")
     with bad_input():

@@ -44,12 +44,14 @@ def save_run(path: Path, run: Run) -> None:
             file["truth"] = _array(run.truth)
         file["least_squares"] = _array(run.least_squares)
         file["images"] = _array(run.recovery.images)
-        file["latents"] = _array(run.recovery.latents)
+        if run.recovery.latents is not None:
+            file["latents"] = _array(run.recovery.latents)
         file["relative_residual"] = np.array(run.recovery.relative_residual)
         file["status"] = [status.value for status in run.recovery.status]
         _put_history(file.create_group("history"), run.recovery.history)
         _put_json(
             file,
+            notes=run.recovery.notes,
             timings=run.recovery.timings,
             solver_configuration=run.recovery.configuration,
             config=run.config,
@@ -66,9 +68,10 @@ def load_run(path: Path) -> Run:
     with _opened(path, RECOVERY) as file:
         recovery = Recovery(
             images=_tensor(file["images"]),
-            latents=_tensor(file["latents"]),
+            latents=_tensor(file["latents"]) if "latents" in file else None,
             relative_residual=tuple(float(value) for value in file["relative_residual"]),
             status=tuple(Status(name) for name in _texts(file["status"])),
+            notes=tuple(_get_json(file, "notes")) if "notes" in file.attrs else ({},) * len(file["status"]),
             history=_get_history(file["history"]),
             timings=_get_json(file, "timings"),
             configuration=_get_json(file, "solver_configuration"),

@@ -2,13 +2,16 @@
 
 from cs_lip.recovery.adam import Adam
 from cs_lip.recovery.api import DEFAULT_SOLVER, SOLVERS, recover
+from cs_lip.recovery.fidelity import Fidelity, LeastSquares
+from cs_lip.recovery.latent_problem import DEFAULT_PENALTY, LatentProblem, pose_latents
 from cs_lip.recovery.latent_search import LatentSearch, Round
+from cs_lip.recovery.latent_solver import Candidates, LatentSolver
 from cs_lip.recovery.lbfgs import LBFGS
 from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
-from cs_lip.recovery.problem import DEFAULT_PENALTY, Problem, pose
+from cs_lip.recovery.problem import Problem, pose
 from cs_lip.recovery.solution import Record, Recovery, Status
-from cs_lip.recovery.solver import Candidates, Solver
-from cs_lip.recovery.trace import Progress
+from cs_lip.recovery.solver import Found, Solver, Task
+from cs_lip.recovery.trace import Cancel, Progress
 
 __all__ = [
     "DEFAULT_PENALTY",
@@ -16,8 +19,14 @@ __all__ = [
     "LBFGS",
     "SOLVERS",
     "Adam",
+    "Cancel",
     "Candidates",
+    "Fidelity",
+    "Found",
+    "LatentProblem",
     "LatentSearch",
+    "LatentSolver",
+    "LeastSquares",
     "LevenbergMarquardt",
     "Problem",
     "Progress",
@@ -26,6 +35,8 @@ __all__ = [
     "Round",
     "Solver",
     "Status",
+    "Task",
     "pose",
+    "pose_latents",
     "recover",
 ]

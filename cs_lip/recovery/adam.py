@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cs_lip.recovery.problem import Problem
-from cs_lip.recovery.solver import Candidates
+from cs_lip.recovery.latent_problem import LatentProblem
+from cs_lip.recovery.latent_solver import Candidates, LatentSolver
 from cs_lip.recovery.trace import Trace
 
 FLAT = 1e-3
@@ -15,7 +15,7 @@ FLAT = 1e-3
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(LatentSolver):
     """Gradient descent on f(z) with Adam's step sizes (Kingma & Ba 2015), every start a row of the batch.
 
     ``Adam(steps=1000, learning_rate=0.1, decay=False)`` with 10 restarts is the protocol of CSGM (Bora et al. 2017,
@@ -27,7 +27,7 @@ class Adam:
     Attributes:
         decay: whether the learning rate falls along a cosine.
         coarse: whether the steps are taken on images in bfloat16 where that is faster (`Problem`): good enough to find
-            a basin, not to reach its bottom. The energies that come back are exact.
+            a basin, not to reach its bottom. The residuals that come back are exact.
     """
 
     steps: int = 1000
@@ -36,7 +36,7 @@ class Adam:
     restarts: int = 10
     coarse: bool = False
 
-    def solve(self, problem: Problem, latents: Tensor, which: Tensor, trace: Trace) -> Candidates:
+    def solve(self, problem: LatentProblem, latents: Tensor, which: Tensor, trace: Trace) -> Candidates:
         """Descend from every start; the rows come back in their order."""
         latents = latents.clone()
         optimiser = torch.optim.Adam([latents], lr=self.learning_rate)
@@ -45,14 +45,16 @@ class Adam:
             for step in range(self.steps):
                 if self.decay:
                     optimiser.param_groups[0]["lr"] = self.learning_rate * cosine(step / self.steps)
-                energy, latents.grad = problem.gradient(latents, which, coarse=self.coarse)
-                trace.log("adam", energy, which)
+                residual, latents.grad = problem.gradient(latents, which, coarse=self.coarse)
+                trace.log("adam", residual, which)
                 if step == int(0.9 * self.steps):
-                    reference = problem.objective(energy, latents)
+                    reference = problem.objective(residual, latents)
                 optimiser.step()
-            energy = problem.energy(latents, which)
-        improving = problem.objective(energy, latents) < (1 - FLAT) * reference
-        return Candidates(latents.detach(), which, energy, improving)
+                if trace.cancelled:
+                    break
+            residual = problem.residual(latents, which)
+        improving = problem.objective(residual, latents) < (1 - FLAT) * reference
+        return Candidates(latents.detach(), which, residual, improving)
 
 
 def cosine(progress: float, floor: float = 0.1) -> float:

@@ -8,15 +8,16 @@ from torch import Tensor
 
 from cs_lip.operators import LinearOperator
 from cs_lip.priors import Generator
+from cs_lip.priors.untrained.network import UntrainedNetwork
 from cs_lip.recovery.adam import Adam
+from cs_lip.recovery.fidelity import Fidelity
 from cs_lip.recovery.latent_search import LatentSearch
 from cs_lip.recovery.lbfgs import LBFGS
 from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
-from cs_lip.recovery.problem import Problem, pose
-from cs_lip.recovery.solution import Recovery
-from cs_lip.recovery.solver import Solver
-from cs_lip.recovery.trace import Progress, Trace
-from cs_lip.seeding import stream
+from cs_lip.recovery.problem import pose
+from cs_lip.recovery.solution import Recovery, Status
+from cs_lip.recovery.solver import Found, Solver, Task
+from cs_lip.recovery.trace import Cancel, Progress, Trace
 
 SOLVERS: dict[str, Callable[[], Solver]] = {
     "latent-search": LatentSearch,
@@ -33,84 +34,88 @@ DEFAULT_SOLVER = next(iter(SOLVERS))
 def recover(
     operator: LinearOperator,
     measurements: Tensor,
-    generator: Generator,
+    prior: Generator | UntrainedNetwork | None = None,
     *,
     solver: str | Solver = DEFAULT_SOLVER,
+    fidelity: Fidelity | None = None,
     restarts: int | None = None,
     noise: float = 0.0,
     latent_penalty: float | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    cancel: Cancel | None = None,
 ) -> Recovery:
-    """Images in the generator's range that explain the measurements ``y = A x + noise``.
+    """Images that explain the measurements ``y = A x + noise``, by a prior or by a classical model of images.
 
-    Minimises, for every image on its own, f(z) = |A G(z) - y|^2 / gain + penalty |z|^2 from several random starts,
-    where gain = ||A||_F^2 / n makes the first term an estimate of the squared image error for every operator. The best
-    start is chosen by the measurements alone: one that explains them, else the lowest f. Source: Bora, Jalal, Price &
-    Dimakis, Compressed Sensing using Generative Models, ICML 2017, eq. 3 and section 6.1.
+    What is minimised is each solver's own matter and stands in its docstring; a search of latents minimises, for every
+    image on its own, f(z) = rho(A G(z) - y) / gain + penalty |z|^2, where gain = ||A||_F^2 / n makes the first term an
+    estimate of the squared image error for every operator. Choices between starts, solvers and stops are made by the
+    measurements alone. Source: Bora, Jalal, Price & Dimakis, Compressed Sensing using Generative Models, ICML 2017,
+    eq. 3 and section 6.1.
 
     Args:
-        operator: ``A``, on images of the generator's shape.
+        operator: ``A``, on images of the prior's shape.
         measurements: ``y``, ``(images, *A.out_shape)``, or ``A.out_shape`` for one image.
-        generator: ``G``; it is folded and frozen here, the caller's own is left alone.
+        prior: a generator or an untrained network; the caller's own is left alone. None for solvers that need neither.
         solver: a name of `SOLVERS`, or a solver with settings of one's own such as ``Adam(steps=300)``.
+        fidelity: ``rho``, what residuals cost; least squares by default. See `cs_lip.recovery.fidelity`.
         restarts: starts for every image; by default the solver's own number.
         noise: standard deviation of the noise on every real measurement, in the units of ``y``; it says when the
             measurements count as explained (`cs_lip.recovery.stopping.discrepancy_target`).
         latent_penalty: weight of |z|^2. By default max(2.5e-4, noise^2 / gain): CSGM's value, or the Bayesian one for
             noise above it, and 0 for a generator with ``sphere`` geometry; `LevenbergMarquardt` then relaxes it as the
             residual falls. A number is kept as it is.
-        seed: of the random starts; same seed, same result.
+        seed: of all that is random; same seed, same result.
         progress: called with a `Record` after every iteration.
+        cancel: asked between iterations; once it says True the best images so far come back, with status
+            ``interrupted``.
 
     Returns:
         A `Recovery`; a search that fails says so in its status and raises nothing.
 
     Raises:
-        ValueError: shapes that do not fit, measurements that are not finite, an unknown solver, a negative noise or
-            penalty, a penalty on the latents of a sphere, fewer than one restart, or a seed that is no non-negative
-            integer.
+        ValueError: shapes that do not fit, measurements that are not finite, an unknown solver or one that needs
+            another prior, a negative noise or penalty, a penalty on the latents of a sphere, fewer than one restart,
+            or a seed that is no non-negative integer.
     """
-    problem = pose(operator, measurements, generator, noise=noise, latent_penalty=latent_penalty)
+    if prior is not None and not measurements.is_complex():
+        measurements = measurements.to(prior.device, prior.dtype)
+    problem = pose(operator, measurements, noise=noise, fidelity=fidelity)
     name, chosen = _chosen(solver)
-    count = chosen.restarts if restarts is None else restarts
-    if count < 1:
-        raise ValueError(f"the restarts must be at least 1, got {count}; try {chosen.restarts}")
-    latents, which = random_starts(problem, count, seed)
-    trace = Trace(problem, progress)
-    found = chosen.solve(problem, latents, which, trace).best(problem)
-    with torch.no_grad():
-        images = problem.generator(found.latents).contiguous()
+    trace = Trace(problem, progress, cancel)
+    task = Task(problem, prior, seed, trace, restarts, latent_penalty)
+    with trace.timed("total"):
+        found = chosen.recover(task)
+    every = torch.arange(problem.images, device=problem.measurements.device)
     return Recovery(
-        images=images,
+        images=found.images,
         latents=found.latents,
-        relative_residual=tuple(problem.relative_residual(found.energy, found.which).tolist()),
-        status=found.status(problem),
+        relative_residual=tuple(problem.relative_residual(found.residual, every).tolist()),
+        status=_status(found, interrupted=trace.cancelled),
+        notes=found.notes or tuple({} for _ in range(problem.images)),
         history=tuple(trace.history),
-        timings={**trace.timings, "total": trace.seconds()},
-        configuration=_configuration(name, chosen, count, seed, problem),
+        timings=trace.timings,
+        configuration=_configuration(name, chosen, task) | found.settings,
     )
 
 
-def random_starts(problem: Problem, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """``count`` prior draws for every image, as rows: image i's starts do not depend on how many images there are."""
-    latents = [
-        problem.generator.sample_latents(count, generator=stream(seed, f"latents/{image}"))
-        for image in range(problem.images)
-    ]
-    which = torch.arange(problem.images, device=problem.measurements.device).repeat_interleave(count)
-    return torch.cat(latents), which
-
-
-def _configuration(name: str, solver: Solver, restarts: int, seed: int, problem: Problem) -> dict[str, object]:
+def _configuration(name: str, solver: Solver, task: Task) -> dict[str, object]:
+    fidelity = task.problem.fidelity
     return {
         "solver": name,
         "solver_settings": asdict(solver),  # type: ignore[call-overload]
-        "restarts": restarts,
-        "seed": seed,
-        "noise": problem.noise,
-        "latent_penalty": problem.penalty,
+        "fidelity": {"kind": type(fidelity).__name__, **asdict(fidelity)},  # type: ignore[call-overload]
+        "restarts": task.restarts,
+        "seed": task.seed,
+        "noise": task.problem.noise,
+        "latent_penalty": task.latent_penalty,
     }
+
+
+def _status(found: Found, *, interrupted: bool) -> tuple[Status, ...]:
+    return tuple(
+        Status.INTERRUPTED if interrupted and status is not Status.CONVERGED else status for status in found.status
+    )
 
 
 def _chosen(solver: str | Solver) -> tuple[str, Solver]:

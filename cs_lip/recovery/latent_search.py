@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from cs_lip.recovery.adam import Adam
+from cs_lip.recovery.latent_problem import LatentProblem
+from cs_lip.recovery.latent_solver import Candidates, LatentSolver
 from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
-from cs_lip.recovery.problem import Problem
-from cs_lip.recovery.solver import Candidates
 from cs_lip.recovery.trace import Trace
 
 
@@ -28,7 +28,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class LatentSearch:
+class LatentSearch(LatentSolver):
     """Adam finds the right basin from some of many starts but crawls to its bottom; Levenberg-Marquardt goes down fast
     but only from within it. So the starts come in waves: all of a wave descend a little, the best few a little more
     (successive halving, Jamieson & Talwalkar 2016), and Levenberg-Marquardt refines the best of them, one for every ten
@@ -60,9 +60,9 @@ class LatentSearch:
     wave: int = 10
     restarts: int = 60
 
-    def solve(self, problem: Problem, latents: Tensor, which: Tensor, trace: Trace) -> Candidates:
+    def solve(self, problem: LatentProblem, latents: Tensor, which: Tensor, trace: Trace) -> Candidates:
         """One row for every image: the best that was found."""
-        starts = Candidates(latents, which, problem.energy(latents, which), torch.ones_like(which, dtype=torch.bool))
+        starts = Candidates(latents, which, problem.residual(latents, which), torch.ones_like(which, dtype=torch.bool))
         found, survivors = starts.best(problem), starts.take(which[:0])
         for wave in _waves(starts, self.wave):
             alive, found = self._search(self.rounds, wave, found, problem, trace)
@@ -70,7 +70,7 @@ class LatentSearch:
         return self._search((self.last,), survivors.best(problem, self.wave), found, problem, trace)[1]
 
     def _search(
-        self, rounds: tuple[Round, ...], rows: Candidates, found: Candidates, problem: Problem, trace: Trace
+        self, rounds: tuple[Round, ...], rows: Candidates, found: Candidates, problem: LatentProblem, trace: Trace
     ) -> tuple[Candidates, Candidates]:
         """The rows that outlive the rounds, and the best row of every image so far."""
         alive = _of_open_images(rows, problem, found)
@@ -97,9 +97,9 @@ def _waves(starts: Candidates, size: int) -> Iterator[Candidates]:
         begin, number = end, number + 1
 
 
-def _of_open_images(rows: Candidates, problem: Problem, found: Candidates) -> Candidates:
+def _of_open_images(rows: Candidates, problem: LatentProblem, found: Candidates) -> Candidates:
     """The rows of images that nothing found so far explains."""
-    done = found.which[problem.explained(found.energy, found.which)]
+    done = found.which[found.explained(problem)]
     return rows.take(torch.nonzero(~torch.isin(rows.which, done)).flatten())
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cs_lip.recovery.problem import Problem
-from cs_lip.recovery.solver import Candidates
+from cs_lip.recovery.latent_problem import LatentProblem
+from cs_lip.recovery.latent_solver import Candidates, LatentSolver
 from cs_lip.recovery.trace import Trace
 
 SPREAD = (0.1, 1.0, 10.0)
@@ -19,12 +19,13 @@ SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e6
 
 
 @dataclass(frozen=True)
-class LevenbergMarquardt:
+class LevenbergMarquardt(LatentSolver):
     """Damped Gauss-Newton on f(z), one row after the other.
 
-    With the residual ``r = A G(z) - y`` and ``J`` the Jacobian of ``A G`` at ``z``, a step solves
+    With the residual ``r = A G(z) - y``, ``W`` the fidelity's weights (1 for least squares) and ``J`` the Jacobian of
+    ``A G`` at ``z``, a step solves
 
-        (H + d diag(H)) s = -(J^T r / gain + penalty z) ,   H = J^T J / gain + penalty I ,
+        (H + d diag(H)) s = -(J^T W r / gain + penalty z) ,   H = J^T W J / gain + penalty I ,
 
     where the damping ``d`` (Marquardt 1963) is the best of three around the last one. It departs from the textbook in
     four places: (1) the dampings are tried in one batch, since a Jacobian costs k forward passes and a trial one; (2)
@@ -37,8 +38,8 @@ class LevenbergMarquardt:
 
     Attributes:
         iterations: Jacobians at most for a row.
-        settled, window: a row has settled once the last ``window`` iterations together lowered its squared residual by
-            less than the fraction ``settled``.
+        settled, window: a row has settled once the last ``window`` iterations together lowered its misfit by less than
+            the fraction ``settled``.
         restarts: starts an image, when it is the solver on its own. Random starts mostly end in local minima; see
             `cs_lip.recovery.latent_search` for better ones.
     """
@@ -48,51 +49,54 @@ class LevenbergMarquardt:
     window: int = 3
     restarts: int = 3
 
-    def solve(self, problem: Problem, latents: Tensor, which: Tensor, trace: Trace) -> Candidates:
+    def solve(self, problem: LatentProblem, latents: Tensor, which: Tensor, trace: Trace) -> Candidates:
         """Refine every row; they come back in their order."""
-        ends, energies, exhausted = [latents[:0]], [latents.new_zeros(0)], []
+        ends, residuals, exhausted = [latents[:0]], [problem.problem.measurements[:0]], []
         with trace.timed("levenberg-marquardt"):
             for row in range(len(latents)):
-                latent, energy, ran_out = self._refine(problem, latents[row : row + 1], which[row : row + 1], trace)
+                latent, residual, ran_out = self._refine(problem, latents[row : row + 1], which[row : row + 1], trace)
                 ends.append(latent)
-                energies.append(energy)
+                residuals.append(residual)
                 exhausted.append(ran_out)
         flags = torch.tensor(exhausted, dtype=torch.bool, device=which.device)
-        return Candidates(torch.cat(ends), which, torch.cat(energies), flags)
+        return Candidates(torch.cat(ends), which, torch.cat(residuals), flags)
 
-    def _refine(self, problem: Problem, latent: Tensor, image: Tensor, trace: Trace) -> tuple[Tensor, Tensor, bool]:
-        """The refined row, its squared residual, and whether it ran out of iterations."""
-        energy, damping = problem.energy(latent, image), 1.0
-        energies = [float(energy)]
+    def _refine(
+        self, problem: LatentProblem, latent: Tensor, image: Tensor, trace: Trace
+    ) -> tuple[Tensor, Tensor, bool]:
+        """The refined row, its residual, and whether it ran out of iterations."""
+        residual, damping = problem.residual(latent, image), 1.0
+        misfits = [float(problem.problem.misfit(residual))]
         for _ in range(self.iterations):
-            curvature = _curvature(problem, latent)  # (4)
+            curvature = _curvature(problem, latent, residual)  # (4)
             for use in range(1 + REUSES):  # (3)
-                penalty = problem.relaxed_penalty(float(energy))  # (2)
-                before = problem.objective(energy, latent, penalty)
+                penalty = problem.relaxed_penalty(residual)  # (2)
+                before = problem.objective(residual, latent, penalty)
                 trial = _step(problem, latent, image, curvature, penalty, damping, before, patient=use == 0)
                 if trial is None:
                     break
-                latent, energy, damping = trial
-                trace.log("levenberg-marquardt", energy, image)
-                if problem.noise == 0 and bool(problem.explained(energy, image)):
-                    return latent, energy, False
-                if problem.objective(energy, latent, penalty) > (1 - PAYS) * before:
+                latent, residual, damping = trial
+                trace.log("levenberg-marquardt", residual, image)
+                if trace.cancelled or (problem.problem.noise == 0 and bool(problem.explained(residual, image))):
+                    return latent, residual, trace.cancelled
+                if problem.objective(residual, latent, penalty) > (1 - PAYS) * before:
                     break
-            energies.append(float(energy))
-            settled = len(energies) > self.window and energies[-1] > (1 - self.settled) * energies[-1 - self.window]
-            if settled or energies[-1] == energies[-2]:
-                return latent, energy, False
-        return latent, energy, True
+            misfits.append(float(problem.problem.misfit(residual)))
+            settled = len(misfits) > self.window and misfits[-1] > (1 - self.settled) * misfits[-1 - self.window]
+            if settled or misfits[-1] == misfits[-2]:
+                return latent, residual, False
+        return latent, residual, True
 
 
-def _curvature(problem: Problem, latent: Tensor) -> Tensor:
-    """J^T J / gain at one row, (k, k)."""
+def _curvature(problem: LatentProblem, latent: Tensor, residual: Tensor) -> Tensor:
+    """J^T W J / gain at one row, (k, k)."""
     jacobian = problem.linearise(latent[0], coarse=True)
-    return jacobian @ jacobian.T / problem.gain
+    weighted = jacobian * problem.problem.fidelity.weights(residual)
+    return weighted @ jacobian.T / problem.problem.gain
 
 
 def _step(
-    problem: Problem,
+    problem: LatentProblem,
     latent: Tensor,
     image: Tensor,
     curvature: Tensor,
@@ -102,7 +106,7 @@ def _step(
     *,
     patient: bool,
 ) -> tuple[Tensor, Tensor, float] | None:
-    """The best of the damped steps: new latent, its squared residual and the damping; None where none improves f.
+    """The best of the damped steps: new latent, its residual and the damping; None where none improves f.
 
     The gradient is exact at ``latent`` even where ``curvature`` is from an earlier one. A ``patient`` step raises the
     damping until one improves f.
@@ -118,12 +122,12 @@ def _step(
         damped = hessian + dampings[:, None, None] * torch.diag(scale)
         steps = torch.linalg.solve_ex(damped, gradient.expand(len(dampings), -1)).result
         trials = (point - steps).reshape(-1, *latent.shape[1:])
-        energies = problem.energy(trials, image.expand(len(trials)))  # (1)
-        values = problem.objective(energies, trials, penalty)
+        residuals = problem.residual(trials, image.expand(len(trials)))  # (1)
+        values = problem.objective(residuals, trials, penalty)
         values = torch.where(torch.isfinite(values), values, torch.inf)
         best = int(values.argmin())
         if values[best] < before:
-            return trials[best : best + 1], energies[best : best + 1], max(float(dampings[best]), SMALLEST_DAMPING)
+            return trials[best : best + 1], residuals[best : best + 1], max(float(dampings[best]), SMALLEST_DAMPING)
         if not patient:
             return None
         damping *= SPREAD[-1] / SPREAD[0]

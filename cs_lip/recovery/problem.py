@@ -1,66 +1,65 @@
-"""The latent search problem: find latents whose image explains the measurements."""
+"""The problem of recovery: which images explain the measurements?"""
 
-import copy
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from cs_lip.operators import LinearOperator
-from cs_lip.operators.vectors import as_real
-from cs_lip.priors import Generator, has_fast_bfloat16
+from cs_lip.operators.vectors import as_real, from_real
+from cs_lip.recovery.fidelity import Fidelity, LeastSquares
 from cs_lip.recovery.stopping import discrepancy_target
-
-DEFAULT_PENALTY = 2.5e-4
-"""Weight of |z|^2 beside the squared image error: CSGM's 0.001, which is for images in [-1, 1], on our [0, 1]."""
 
 GAIN_PROBES = 16
 
-MOST = 1e12
-"""Of noise and penalty: what float32 can still square and sum."""
+MOST_NOISE = 1e12
+"""What float32 can still square and sum."""
+
+LEAST_HELD_OUT = 10
+"""Held-out measurements; fewer say too little about the error of an image (its relative spread is sqrt(2 / count))."""
 
 
-def mean_gain(operator: LinearOperator, generator: Generator) -> float:
+def mean_gain(operator: LinearOperator, like: Tensor) -> float:
     """The factor by which ``A`` scales the energy of a random image, E|A u|^2 / E|u|^2 = ||A||_F^2 / n.
 
     It is 1 for a Gaussian operator of variance 1/m, m for one of variance 1, and about m/(2n) for subsampled Fourier.
     Estimated with normal probes from a fixed seed (Hutchinson 1990), to about one percent, so that the same latent
     penalty means the same for every operator.
+
+    Args:
+        like: whose device and real dtype the probes have.
     """
     rng = torch.Generator().manual_seed(0)
-    probes = torch.randn(GAIN_PROBES, *generator.image_shape, generator=rng).to(generator.device, generator.dtype)
+    dtype = torch.complex64 if operator.in_is_complex else torch.float32
+    probes = torch.randn(GAIN_PROBES, *operator.in_shape, generator=rng, dtype=dtype)
+    probes = probes.to(like.device, like.dtype.to_complex() if operator.in_is_complex else like.dtype)
     with torch.no_grad():
-        return float(as_real(operator(probes), operator.out_shape).square().sum() / probes.square().sum())
+        return float(as_real(operator(probes), operator.out_shape).square().sum() / probes.abs().square().sum())
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Measurements of a batch of images, to be explained by one generator. Made by `pose`, which checks it.
+    """Measurements of a batch of images, to be explained. Made by `pose`, which checks it.
 
-    The objective for the image with measurements ``y`` is
+    Solvers work on rows: ``images`` is ``(rows, *A.in_shape)`` and ``which`` says, for every row, the index of the
+    image that it tries to explain. Residuals are vectors of real numbers, ``(rows, m)``: a complex measurement counts
+    as two.
 
-        f(z) = |A G(z) - y|^2 / gain + penalty |z|^2 ,
-
-    with ``gain = E|A u|^2 / |u|^2``. The first term then estimates the squared error |G(z) - x|^2 of the image whatever
-    the operator and its normalisation, and the penalty is a Gaussian prior on ``z`` (Bora et al. 2017, eq. 3).
-
-    Solvers work on rows: ``latents`` is ``(rows, *latent_shape)`` and ``which`` says, for every row, the index of the
-    image that it tries to explain, so that several starts of several images run in one batch.
-
-    ``coarse=True`` asks for images and tangents in bfloat16, which is enough to look around or for a Jacobian, and
-    several times faster where `has_fast_bfloat16`; elsewhere, and in other precisions than float32, it changes nothing.
+    Attributes:
+        operator: ``A``.
+        measurements: ``(images, m)``.
+        noise: standard deviation of the noise on each of the m real numbers.
+        gain: ``||A||_F^2 / n``, see `mean_gain`; |A u|^2 / gain estimates |u|^2 for every operator.
+        fidelity: what residuals cost.
+        rows: which of A's real measurements these are; None for all.
     """
 
     operator: LinearOperator
-    generator: Generator
-    coarse: Generator
     measurements: Tensor
     noise: float
     gain: float
-    penalty: float
-    relaxes: bool
-    targets: Tensor
+    fidelity: Fidelity
+    rows: Tensor | None = None
 
     @property
     def images(self) -> int:
@@ -72,120 +71,104 @@ class Problem:
         """Real measurements of each image."""
         return self.measurements.shape[1]
 
-    def measure(self, latents: Tensor, *, coarse: bool = False) -> Tensor:
-        """``A G(z)`` as real vectors, ``(rows, m)``."""
-        generator = self.coarse if coarse else self.generator
-        images = generator(latents.to(generator.dtype)).to(latents.dtype)
-        return as_real(self.operator(images), self.operator.out_shape)
+    def measure(self, images: Tensor) -> Tensor:
+        """``A x`` as real vectors, ``(rows, m)``."""
+        values = as_real(self.operator(images), self.operator.out_shape)
+        return values if self.rows is None else values[:, self.rows]
 
-    def energy(self, latents: Tensor, which: Tensor) -> Tensor:
-        """The squared residual |A G(z) - y|^2 of every row, without gradients."""
-        with torch.no_grad():
-            parts = [
-                (self.measure(latents[rows]) - self.measurements[which[rows]]).square().sum(1)
-                for rows in self._chunks(len(latents))
-            ]
-        return torch.cat(parts)
+    def residual(self, images: Tensor, which: Tensor) -> Tensor:
+        """``A x - y``, ``(rows, m)``."""
+        return self.measure(images) - self.measurements[which]
 
-    def objective(self, energy: Tensor, latents: Tensor, penalty: float | None = None) -> Tensor:
-        """f(z) of every row from its squared residual; ``penalty`` replaces the problem's own where given."""
-        weight = self.penalty if penalty is None else penalty
-        return energy / self.gain + weight * latents.flatten(1).square().sum(1)
+    def adjoint(self, vectors: Tensor) -> Tensor:
+        """``A^H v`` as images, for real vectors ``(rows, m)``: the gradient of ``<A x, v>``."""
+        if self.rows is not None:
+            whole = vectors.new_zeros(len(vectors), self.operator.m)
+            vectors = whole.index_copy(1, self.rows, vectors)
+        return self.operator.adjoint(from_real(vectors, self.operator.out_shape, self.operator.out_is_complex))
 
-    def gradient(self, latents: Tensor, which: Tensor, *, coarse: bool = False) -> tuple[Tensor, Tensor]:
-        """The squared residuals ``(rows,)`` and the gradient of f, shaped like ``latents``."""
-        energies, gradients = [], []
-        for rows in self._chunks(len(latents)):
-            part = latents[rows].detach().requires_grad_()
-            with torch.enable_grad():
-                energy = (self.measure(part, coarse=coarse) - self.measurements[which[rows]]).square().sum(1)
-                total = self.objective(energy, part).sum()
-            gradients.append(torch.autograd.grad(total, part)[0])
-            energies.append(energy.detach())
-        return torch.cat(energies), torch.cat(gradients)
+    def misfit(self, residual: Tensor) -> Tensor:
+        """What the residuals ``(rows, m)`` cost by the fidelity, ``(rows,)``."""
+        return self.fidelity.misfit(residual)
 
-    def linearise(self, latent: Tensor, *, coarse: bool = False) -> Tensor:
-        """The Jacobian of ``z -> A G(z)`` at one latent, transposed: ``(k, m)``, row i the i-th tangent's response.
+    def variance(self, residual: Tensor) -> Tensor:
+        """The mean squared residual over the measurements that the fidelity trusts, ``(rows,)``."""
+        trusted = self.fidelity.trusted(residual)
+        return (residual.square() * trusted).sum(1) / trusted.sum(1).clamp(min=1)
 
-        All k tangents are pushed forward (forward mode): k may be as large as the measurements are many, and the
-        primal is shared within a chunk.
+    def explained(self, residual: Tensor, which: Tensor) -> Tensor:
+        """Whether each row's residual is at the noise: see `discrepancy_target`."""
+        trusted = self.fidelity.trusted(residual)
+        target = discrepancy_target(self.measurements[which], trusted, self.noise)
+        return (residual.square() * trusted).sum(1) <= target
+
+    def relative_residual(self, residual: Tensor, which: Tensor) -> Tensor:
+        """|A x - y| / |y| of every row, over the measurements that the fidelity trusts."""
+        trusted = self.fidelity.trusted(residual)
+        size = (self.measurements[which].square() * trusted).sum(1)
+        return ((residual.square() * trusted).sum(1) / size.clamp(min=1e-30)).sqrt()
+
+    def split(self, fraction: float, generator: torch.Generator) -> tuple["Problem", "Problem"]:
+        """The problem without a random part of its measurements, and that part: to fit to, and to judge by.
+
+        A complex measurement stays whole. The error of an image on held-out measurements is, up to the noise, an
+        unbiased estimate of its squared error for a random operator (cross validation: Boufounos, Duarte & Baraniuk
+        2007).
+
+        Args:
+            fraction: of the measurements, that is held out.
+            generator: draws which.
+
+        Raises:
+            ValueError: the fraction is not inside (0, 1), or leaves fewer than ten measurements on either side.
         """
-        dtype = self.coarse.dtype if coarse else latent.dtype
-        basis = torch.eye(latent.numel(), dtype=dtype, device=latent.device).reshape(-1, *latent.shape)
-        with torch.no_grad():
-            parts = [
-                self.operator(self.generator.push(latent, basis[rows]).to(latent.dtype))
-                for rows in self._chunks(len(basis))
-            ]
-        return as_real(torch.cat(parts), self.operator.out_shape)
+        if not 0 < fraction < 1:
+            raise ValueError(f"the held-out fraction must be between 0 and 1, got {fraction}; try 0.1")
+        held = round(fraction * self.m)
+        if min(held, self.m - held) < LEAST_HELD_OUT:
+            raise ValueError(
+                f"a held-out fraction of {fraction:g} splits {self.m} measurements into {self.m - held} and {held}, "
+                f"expected at least {LEAST_HELD_OUT} on either side; try "
+                + (f"{LEAST_HELD_OUT / self.m:.2g}" if self.m >= 2 * LEAST_HELD_OUT else "more measurements")
+            )
+        unit = 2 if self.operator.out_is_complex else 1
+        order = torch.randperm(self.m // unit, generator=generator)
+        chosen = torch.sort(order[: max(1, held // unit)]).values, torch.sort(order[max(1, held // unit) :]).values
+        out, kept = ((unit * part[:, None] + torch.arange(unit)).flatten() for part in chosen)
+        return self.take(kept), self.take(out)
 
-    def relaxed_penalty(self, energy: float) -> float:
-        """The penalty that suits the fit so far, never above ``penalty``; constant where the caller fixed it.
+    def take(self, chosen: Tensor) -> "Problem":
+        """The problem of some of its measurements, by their places ``(count,)``."""
+        chosen = chosen.to(self.measurements.device)
+        rows = chosen if self.rows is None else self.rows[chosen]
+        gain = self.gain * len(chosen) / self.m
+        return replace(self, measurements=self.measurements[:, chosen], rows=rows, gain=gain)
 
-        As the weight of a standard normal prior it should be the variance of what the image leaves unexplained, seen
-        through A. While the fit is poor that is a guess and `DEFAULT_PENALTY` stands; once the mean squared residual,
-        ``energy / m``, is below it, the residual is the better estimate (empirical Bayes), down to the noise.
-        """
-        if not self.relaxes:
-            return self.penalty
-        return min(self.penalty, max(energy / self.m, self.noise**2) / self.gain)
-
-    def explained(self, energy: Tensor, which: Tensor) -> Tensor:
-        """Whether each row's squared residual is at the noise; see `discrepancy_target`."""
-        return energy <= self.targets[which]
-
-    def relative_residual(self, energy: Tensor, which: Tensor) -> Tensor:
-        """|A G(z) - y| / |y| of every row."""
-        return (energy / self.measurements[which].square().sum(1).clamp(min=1e-30)).sqrt()
-
-    def _chunks(self, rows: int) -> Iterator[slice]:
-        size = self.generator.rows_at_once
-        return (slice(start, start + size) for start in range(0, rows, size))
+    def only(self, which: Tensor) -> "Problem":
+        """The problem of some of its images, by their indices ``(count,)``."""
+        return replace(self, measurements=self.measurements[which])
 
 
 def pose(
     operator: LinearOperator,
     measurements: Tensor,
-    generator: Generator,
     *,
     noise: float = 0.0,
-    latent_penalty: float | None = None,
+    fidelity: Fidelity | None = None,
 ) -> Problem:
     """Check and complete a `Problem`; see `cs_lip.recovery.recover` for the arguments and what it raises."""
-    generator = generator.fold()
-    if tuple(operator.in_shape) != generator.image_shape:
-        raise ValueError(
-            f"the operator measures images of shape {tuple(operator.in_shape)}, but the generator draws "
-            f"{generator.image_shape}; try an operator or a generator of the other's shape"
-        )
-    for name, value in (("noise", noise), ("latent penalty", latent_penalty)):
-        if value is not None and not 0 <= value <= MOST:
-            raise ValueError(f"the {name} must be a number from 0 to {MOST:g}, got {value}; try 0")
-    if latent_penalty and generator.geometry == "sphere":
-        raise ValueError(
-            f"the latent penalty is {latent_penalty}, but this generator normalises its latents, so that their length "
-            "says nothing; try 0"
-        )
-    vectors = _checked_vectors(operator, measurements).to(generator.device, generator.dtype)
-    gain = mean_gain(operator, generator)
+    check_level("noise", noise)
+    vectors = _checked_vectors(operator, measurements)
+    gain = mean_gain(operator, vectors)
     if gain <= 0:
         raise ValueError("the operator maps every image to zero, so its measurements tell nothing; try another one")
-    penalty = _default_penalty(generator, noise, gain) if latent_penalty is None else latent_penalty
-    targets = discrepancy_target(vectors, noise)
-    coarse = _coarse(generator)
-    return Problem(operator, generator, coarse, vectors, noise, gain, penalty, latent_penalty is None, targets)
+    return Problem(operator, vectors, noise, gain, LeastSquares() if fidelity is None else fidelity)
 
 
-def _default_penalty(generator: Generator, noise: float, gain: float) -> float:
-    """None where the generator normalises its latents, so that their length says nothing."""
-    return 0.0 if generator.geometry == "sphere" else max(DEFAULT_PENALTY, noise**2 / gain)
-
-
-def _coarse(generator: Generator) -> Generator:
-    """The generator in bfloat16 where that is faster, else the generator itself."""
-    if generator.dtype != torch.float32 or not has_fast_bfloat16(generator.device):
-        return generator
-    return copy.deepcopy(generator).to(torch.bfloat16)
+def check_level(name: str, value: float) -> None:
+    """Refuse a noise or a penalty that is no number from 0 on."""
+    if not 0 <= value <= MOST_NOISE:
+        raise ValueError(f"the {name} must be a number from 0 to {MOST_NOISE:g}, got {value}; try 0")
 
 
 def _checked_vectors(operator: LinearOperator, measurements: Tensor) -> Tensor:

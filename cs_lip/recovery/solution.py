@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from torch import Tensor
 
@@ -13,6 +14,8 @@ class Status(StrEnum):
     STALLED = "stalled"
     MAX_ITERATIONS = "max_iterations"
     DIVERGED = "diverged"
+    STOPPED = "stopped"
+    INTERRUPTED = "interrupted"
 
     @property
     def message(self) -> str:
@@ -26,6 +29,9 @@ _MESSAGES = {
     "generator's range, or every start ended in a local minimum; try more restarts, or state the noise.",
     Status.MAX_ITERATIONS: "The iterations ran out before the measurements were explained; try more of them.",
     Status.DIVERGED: "The search met values that are not finite; try a smaller learning rate or rescaled measurements.",
+    Status.STOPPED: "The fit was stopped where fitting further would fit noise: the image lies beyond what the prior "
+    "alone can draw, and the measurements leave it open how far; try more measurements for a closer image.",
+    Status.INTERRUPTED: "The recovery was interrupted and this is the best image so far; try to let it run to its end.",
 }
 
 
@@ -53,18 +59,21 @@ class Recovery:
 
     Attributes:
         images: ``(images, channels, height, width)`` in [0, 1].
-        latents: ``(images, *latent_shape)``; ``generator(latents)`` draws the images.
+        latents: ``(images, *latent_shape)`` of solvers that search for them, else None. ``generator(latents)`` draws
+            the images of a latent search; other solvers went on from there.
         relative_residual: |A x - y| / |y| of every image, as the solver left it.
         status: one `Status` an image.
+        notes: of every image what else the solver has to say, JSON-able: where it stopped, what it chose and why.
         history: a `Record` an iteration.
         timings: wall seconds of every phase, and ``total``.
         configuration: the arguments that made it: solver and its settings, restarts, seed, noise, penalty.
     """
 
     images: Tensor
-    latents: Tensor
+    latents: Tensor | None
     relative_residual: tuple[float, ...]
     status: tuple[Status, ...]
+    notes: tuple[dict[str, Any], ...]
     history: tuple[Record, ...]
     timings: dict[str, float]
     configuration: dict[str, object]

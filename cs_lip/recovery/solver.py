@@ -1,80 +1,112 @@
-"""The contract of a solver, and what the solvers share."""
+"""The contract of a solver: a task in, images out."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from cs_lip.priors import Generator
+from cs_lip.priors.untrained.network import UntrainedNetwork
 from cs_lip.recovery.problem import Problem
 from cs_lip.recovery.solution import Status
 from cs_lip.recovery.trace import Trace
 
+Note = dict[str, Any]
+"""What a solver has to say about one image besides the image, JSON-able: where it stopped, what it chose and why."""
+
 
 @dataclass(frozen=True)
-class Candidates:
-    """Rows that a solver ended with.
+class Task:
+    """What a solver is given.
 
     Attributes:
-        latents: ``(rows, *latent_shape)``.
-        which: ``(rows,)``, the image that each row explains.
-        energy: ``(rows,)``, squared residuals.
-        exhausted: ``(rows,)``, whether the row ran out of iterations while it still improved.
+        problem: the measurements to explain.
+        prior: a generator, an untrained network, or None for solvers that need neither.
+        seed: solvers draw from streams of it.
+        trace: where they log every iteration, and learn that they are asked to stop.
+        restarts: starts an image; None for the solver's own number.
+        latent_penalty: weight of |z|^2; None for the default of `pose_latents`.
     """
 
-    latents: Tensor
-    which: Tensor
-    energy: Tensor
-    exhausted: Tensor
+    problem: Problem
+    prior: Generator | UntrainedNetwork | None
+    seed: int
+    trace: Trace
+    restarts: int | None = None
+    latent_penalty: float | None = None
 
-    def best(self, problem: Problem, keep: int = 1) -> "Candidates":
-        """The ``keep`` best rows of every image, best first: chosen by the measurements alone.
+    @property
+    def generator(self) -> Generator:
+        """The prior, where it is a generator.
 
-        Rows that explain the measurements come before those that do not, and among equals the lower objective wins. By
-        the objective alone the penalty's bias would win against an exact fit, which costs a little more in |z|^2.
+        Raises:
+            ValueError: it is none.
         """
-        objective = problem.objective(self.energy, self.latents)
-        objective = torch.where(torch.isfinite(objective), objective, torch.inf)
-        ranked = objective.argsort(stable=True)
-        unexplained = ~problem.explained(self.energy, self.which) | torch.isinf(objective)
-        ranked = ranked[unexplained[ranked].int().argsort(stable=True)]
-        chosen = [ranked[self.which[ranked] == image][:keep] for image in range(problem.images)]
-        return self.take(torch.cat(chosen))
+        if not isinstance(self.prior, Generator):
+            raise ValueError(
+                f"this solver needs a generator, got {_name(self.prior)}; try load_generator(...), or another solver"
+            )
+        return self.prior
 
-    def take(self, rows: Tensor) -> "Candidates":
-        """Some of the rows."""
-        return Candidates(self.latents[rows], self.which[rows], self.energy[rows], self.exhausted[rows])
+    @property
+    def network(self) -> UntrainedNetwork:
+        """The prior, where it is an untrained network.
 
-    def join(self, other: "Candidates") -> "Candidates":
-        """Both together."""
-        mine, theirs = vars(self).values(), vars(other).values()
-        return Candidates(*(torch.cat(pair) for pair in zip(mine, theirs, strict=True)))
+        Raises:
+            ValueError: it is none.
+        """
+        if not isinstance(self.prior, UntrainedNetwork):
+            raise ValueError(
+                f"this solver needs an untrained network, got {_name(self.prior)}; try untrained_network('skip', ...)"
+            )
+        return self.prior
 
-    def status(self, problem: Problem) -> tuple[Status, ...]:
-        """The `Status` of every row."""
-        explained = problem.explained(self.energy, self.which)
-        finite = torch.isfinite(problem.objective(self.energy, self.latents))
-        return tuple(
-            Status.DIVERGED
-            if not ok
-            else Status.CONVERGED
-            if fits
-            else Status.MAX_ITERATIONS
-            if ran_out
-            else Status.STALLED
-            for ok, fits, ran_out in zip(finite.tolist(), explained.tolist(), self.exhausted.tolist(), strict=True)
-        )
+
+@dataclass(frozen=True)
+class Found:
+    """What a solver ends with, one image a row.
+
+    Attributes:
+        images: ``(images, *A.in_shape)``.
+        residual: ``(images, m)``, ``A x - y``.
+        status: one an image; that the user interrupted it is added by `cs_lip.recovery.recover`.
+        latents: ``(images, *latent_shape)``, where the images are a generator's.
+        notes: one an image.
+        settings: what the solver chose where the task left it open, JSON-able.
+    """
+
+    images: Tensor
+    residual: Tensor
+    status: tuple[Status, ...]
+    latents: Tensor | None = None
+    notes: tuple[Note, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 class Solver(Protocol):
-    """A latent search algorithm: a frozen dataclass of its settings.
+    """An algorithm: a frozen dataclass of its settings."""
 
-    ``restarts`` is how many starts an image it expects by default.
-    """
+    def recover(self, task: Task) -> Found:
+        """One image for every row of the problem's measurements.
 
-    @property
-    def restarts(self) -> int: ...
-
-    def solve(self, problem: Problem, latents: Tensor, which: Tensor, trace: Trace) -> Candidates:
-        """Improve the starts ``latents`` (rows, *latent_shape); at least one row of every image comes back."""
+        Raises:
+            ValueError: the task is none for this solver.
+        """
         ...
+
+
+def judged(
+    problem: Problem, residual: Tensor, which: Tensor, exhausted: Tensor, otherwise: Status = Status.STALLED
+) -> tuple[Status, ...]:
+    """The `Status` of every row from its residual: not finite, explained, out of iterations, or ``otherwise``."""
+    explained = problem.explained(residual, which)
+    finite = torch.isfinite(problem.misfit(residual))
+    return tuple(
+        Status.DIVERGED if not ok else Status.CONVERGED if fits else Status.MAX_ITERATIONS if ran_out else otherwise
+        for ok, fits, ran_out in zip(finite.tolist(), explained.tolist(), exhausted.tolist(), strict=True)
+    )
+
+
+def _name(prior: object) -> str:
+    return "none" if prior is None else f"a {type(prior).__name__}"

@@ -1,4 +1,4 @@
-"""The running log of a recovery: history, timings, and progress for whoever watches."""
+"""The running log of a recovery: history, timings, progress for whoever watches, and the wish to stop."""
 
 import math
 import time
@@ -11,23 +11,37 @@ from cs_lip.recovery.problem import Problem
 from cs_lip.recovery.solution import Record
 
 Progress = Callable[[Record], None]
+Cancel = Callable[[], bool]
 
 
 class Trace:
-    """Collects a `Record` an iteration and the wall time of each phase, and calls ``progress`` with every record."""
+    """Collects a `Record` an iteration and the wall time of each phase, and calls ``progress`` with every record.
 
-    def __init__(self, problem: Problem, progress: Progress | None = None) -> None:
+    Solvers ask between iterations whether they are ``cancelled``, and if so return the best so far.
+    """
+
+    def __init__(self, problem: Problem, progress: Progress | None = None, cancel: Cancel | None = None) -> None:
         self.history: list[Record] = []
         self.timings: dict[str, float] = {}
         self._problem = problem
         self._progress = progress
+        self._cancel = cancel
         self._began = time.perf_counter()
         self._iterations: dict[str, int] = {}
 
-    def log(self, phase: str, energy: Tensor, which: Tensor) -> None:
-        """Record one iteration: the squared residuals of the rows at hand and the images they belong to."""
+    @property
+    def cancelled(self) -> bool:
+        """Whether the caller wants the best so far and nothing more."""
+        return self._cancel is not None and self._cancel()
+
+    def log(self, phase: str, residual: Tensor, which: Tensor) -> None:
+        """Record one iteration: the residuals ``(rows, m)`` of the rows at hand and the images they belong to."""
+        self.note(phase, self._problem.relative_residual(residual, which), which)
+
+    def note(self, phase: str, relative_residual: Tensor, which: Tensor) -> None:
+        """As `log`, of relative residuals ``(rows,)`` on whichever measurements the phase looks at."""
         best = [math.nan] * self._problem.images
-        for value, image in zip(self._problem.relative_residual(energy, which).tolist(), which.tolist(), strict=True):
+        for value, image in zip(relative_residual.tolist(), which.tolist(), strict=True):
             if math.isnan(best[image]) or value < best[image]:
                 best[image] = value
         self._iterations[phase] = self._iterations.get(phase, 0) + 1
