@@ -17,7 +17,7 @@ from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
 from cs_lip.recovery.problem import pose
 from cs_lip.recovery.solution import Recovery, Status
 from cs_lip.recovery.solver import Found, Solver, Task
-from cs_lip.recovery.trace import Cancel, Progress, Trace
+from cs_lip.recovery.trace import Cancel, Observe, Progress, Trace
 
 SOLVERS: dict[str, Callable[[], Solver]] = {
     "latent-search": LatentSearch,
@@ -44,6 +44,7 @@ def recover(
     seed: int = 0,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
+    observe: Observe | None = None,
 ) -> Recovery:
     """Images that explain the measurements ``y = A x + noise``, by a prior or by a classical model of images.
 
@@ -69,6 +70,9 @@ def recover(
         progress: called with a `Record` after every iteration.
         cancel: asked between iterations; once it says True the best images so far come back, with status
             ``interrupted``.
+        observe: called after every iteration of the solvers that fit images one by one, with the images
+            ``(rows, *A.in_shape)`` that it could end with and the index of each, ``(rows,)``. It never influences the
+            result: for whoever knows the truth, `cs_lip.evaluation.oracle.OraclePeak`.
 
     Returns:
         A `Recovery`; a search that fails says so in its status and raises nothing.
@@ -82,7 +86,7 @@ def recover(
         measurements = measurements.to(prior.device, prior.dtype)
     problem = pose(operator, measurements, noise=noise, fidelity=fidelity)
     name, chosen = _chosen(solver)
-    trace = Trace(problem, progress, cancel)
+    trace = Trace(problem, progress, cancel, observe)
     task = Task(problem, prior, seed, trace, restarts, latent_penalty)
     with trace.timed("total"):
         found = chosen.recover(task)

@@ -12,6 +12,7 @@ from cs_lip.recovery.solution import Record
 
 Progress = Callable[[Record], None]
 Cancel = Callable[[], bool]
+Observe = Callable[[Tensor, Tensor], None]
 
 
 class Trace:
@@ -20,12 +21,19 @@ class Trace:
     Solvers ask between iterations whether they are ``cancelled``, and if so return the best so far.
     """
 
-    def __init__(self, problem: Problem, progress: Progress | None = None, cancel: Cancel | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        observe: Observe | None = None,
+    ) -> None:
         self.history: list[Record] = []
         self.timings: dict[str, float] = {}
         self._problem = problem
         self._progress = progress
         self._cancel = cancel
+        self._observe = observe
         self._began = time.perf_counter()
         self._iterations: dict[str, int] = {}
 
@@ -49,6 +57,12 @@ class Trace:
         self.history.append(record)
         if self._progress is not None:
             self._progress(record)
+
+    def observe(self, images: Tensor, which: Tensor) -> None:
+        """Show whoever watches the images ``(rows, *A.in_shape)`` that this iteration could end with, and whose they
+        are; nothing comes back from there."""
+        if self._observe is not None:
+            self._observe(images.detach(), which)
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
