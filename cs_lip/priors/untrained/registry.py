@@ -1,6 +1,6 @@
 """The untrained networks by name, and building them from a seed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,18 +33,36 @@ def untrained_network(name: str, image_shape: Sequence[int], seed: int = 0, **se
     Raises:
         ValueError: an unknown name, settings that it does not take, an image that is too small for it, or a bad seed.
     """
+    weights = stream(seed, "weights")
+    network = shapes_alone(name, image_shape, settings)
+    try:
+        network.to_empty(device="cpu")
+    except RuntimeError as error:
+        raise _not_made(name, settings, error) from None
+    network.initialise(weights)
+    return network
+
+
+def shapes_alone(name: str, image_shape: Sequence[int], settings: Mapping[str, Any]) -> UntrainedNetwork:
+    """The network on the device ``meta``, where tensors have shapes but no numbers and take no memory.
+
+    PyTorch's initial weights then cost neither memory nor global random numbers.
+
+    Raises:
+        ValueError: as `untrained_network`, but for the seed.
+    """
     make = UNTRAINED.get(name)
     if make is None:
         raise ValueError(f"there is no untrained network {name[:40]!r}; try one of {', '.join(UNTRAINED)}")
-    weights = stream(seed, "weights")
     try:
-        with torch.device("meta"):  # where PyTorch's initial weights cost no memory and no global random numbers
-            network = make(image_shape, **settings)
-        network.to_empty(device="cpu")
+        with torch.device("meta"):
+            return make(image_shape, **settings)
     except (TypeError, RuntimeError, OverflowError) as error:
-        reason = str(error).partition("\n")[0][:120]
-        raise ValueError(
-            f"the settings {sorted(settings)} do not make the network {name!r} ({reason}); try its documented settings"
-        ) from None
-    network.initialise(weights)
-    return network
+        raise _not_made(name, settings, error) from None
+
+
+def _not_made(name: str, settings: Mapping[str, Any], error: Exception) -> ValueError:
+    reason = str(error).partition("\n")[0][:120]
+    return ValueError(
+        f"the settings {sorted(settings)} do not make the network {name!r} ({reason}); try its documented settings"
+    )
