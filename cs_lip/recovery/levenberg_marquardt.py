@@ -38,8 +38,8 @@ class LevenbergMarquardt(LatentSolver):
 
     Attributes:
         iterations: Jacobians at most for a row.
-        settled, window: a row has settled once the last ``window`` iterations together lowered its misfit by less than
-            the fraction ``settled``.
+        settled, window: a row has settled once the last ``window`` iterations together lowered its mean squared
+            residual, over the measurements that the fidelity trusts, by less than the fraction ``settled``.
         restarts: starts an image, when it is the solver on its own. Random starts mostly end in local minima; see
             `cs_lip.recovery.latent_search` for better ones.
     """
@@ -66,7 +66,7 @@ class LevenbergMarquardt(LatentSolver):
     ) -> tuple[Tensor, Tensor, bool]:
         """The refined row, its residual, and whether it ran out of iterations."""
         residual, damping = problem.residual(latent, image), 1.0
-        misfits = [float(problem.problem.misfit(residual))]
+        levels = [float(problem.problem.variance(residual))]
         for _ in range(self.iterations):
             curvature = _curvature(problem, latent, residual)  # (4)
             for use in range(1 + REUSES):  # (3)
@@ -81,9 +81,9 @@ class LevenbergMarquardt(LatentSolver):
                     return latent, residual, trace.cancelled
                 if problem.objective(residual, latent, penalty) > (1 - PAYS) * before:
                     break
-            misfits.append(float(problem.problem.misfit(residual)))
-            settled = len(misfits) > self.window and misfits[-1] > (1 - self.settled) * misfits[-1 - self.window]
-            if settled or misfits[-1] == misfits[-2]:
+            levels.append(float(problem.problem.variance(residual)))
+            settled = len(levels) > self.window and levels[-1] > (1 - self.settled) * levels[-1 - self.window]
+            if settled or levels[-1] == levels[-2]:
                 return latent, residual, False
         return latent, residual, True
 
