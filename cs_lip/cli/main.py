@@ -7,6 +7,7 @@ from cs_lip.cli.generators import generators
 from cs_lip.cli.inspect import inspect
 from cs_lip.cli.measure import measure
 from cs_lip.cli.recover import recover
+from cs_lip.cli.restore import restore
 from cs_lip.cli.show import show
 from cs_lip.cli.train import train
 
@@ -22,6 +23,6 @@ def main() -> None:
     """
 
 
-for command in (recover, measure, show, generators, train):
+for command in (recover, restore, measure, show, generators, train):
     main.add_command(command)
 generators.add_command(inspect)

@@ -1,0 +1,181 @@
+"""What `cs-lip restore` restores a picture from: damaged already, or damaged here to see how well it goes."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import ExifTags, Image
+from torch import Tensor
+
+from cs_lip.evaluation.acquisition import acquire, build_operator
+from cs_lip.evaluation.images import FORMATS, read_image
+from cs_lip.evaluation.pictures import PICTURES, picture
+from cs_lip.operators import Downsample, Identity, LinearOperator, Mask, bernoulli_mask
+from cs_lip.seeding import derive_seed
+
+TASKS = ("denoise", "inpaint", "super-resolve", "sense")
+
+BELONGS = {"mask": "inpaint", "fraction": "inpaint", "factor": "super-resolve", "measurements": "sense"}
+"""Option -> the one task that it says something about."""
+
+SIMULATED_SIZE, SIMULATED_NOISE, SIMULATED_FRACTION, FACTOR = 128, 25 / 255, 0.5, 4
+"""What is taken where nothing was said."""
+
+GRAY = ("1", "L", "LA", "La", "I", "F")
+"""Modes of Pillow's that have one channel; a mode that begins with ``I;`` has too."""
+
+KEPT = 0.99
+"""From this brightness on a mask's pixel counts as white. Where a mask was shrunk, any black makes a pixel missing."""
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command was asked to do to a picture; None where nothing was said."""
+
+    task: str
+    simulate: bool
+    size: int | None
+    noise: float | None
+    fraction: float | None
+    factor: int | None
+    mask: Path | None
+    measurements: int | None
+    operator: str
+    seed: int
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the picture is the truth, and not damaged already."""
+        return self.simulate or self.task == "sense"
+
+    @property
+    def enlarged(self) -> int:
+        """How many times longer the restored picture is than the one that was given."""
+        return (FACTOR if self.factor is None else self.factor) if self.task == "super-resolve" else 1
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A picture as measurements ``(1, *A.out_shape)`` and the ``truth`` ``(1, channels, height, width)``, if known."""
+
+    operator: LinearOperator
+    measurements: Tensor
+    noise: float
+    truth: Tensor | None
+
+
+def check_asked(asked: Asked) -> None:
+    """Refuse options that do not belong together.
+
+    Raises:
+        ValueError: there are some.
+    """
+    for option, task in BELONGS.items():
+        if getattr(asked, option) is not None and asked.task != task:
+            raise ValueError(f"--{option} goes with --task {task}, got --task {asked.task}; try without it")
+    if asked.task == "sense" and asked.measurements is None:
+        raise ValueError("--task sense needs a number of --measurements, got none; try --measurements 2000")
+    if asked.fraction is not None and (asked.mask is not None or not asked.simulate):
+        raise ValueError("--fraction needs --simulate and no --mask, which says itself what is kept; try one of them")
+    if asked.task == "inpaint" and asked.mask is None and not asked.simulate:
+        raise ValueError(
+            "--task inpaint needs a --mask, got none; try a picture whose missing pixels are black, or --simulate"
+        )
+    if asked.size is not None and asked.size < 1:
+        raise ValueError(f"--size must be at least 1, got {asked.size}; try 128")
+    if asked.factor is not None and asked.factor < 2:
+        raise ValueError(f"--factor must be a whole number from 2 on, got {asked.factor}; try {FACTOR}")
+
+
+def restored_shape(path: Path, asked: Asked) -> Shape:
+    """Of the picture that comes out, ``(channels, height, width)``; only the head of the file has to be good."""
+    channels, height, width = _own_shape(path)
+    size = asked.size if asked.size is not None or not asked.has_truth else SIMULATED_SIZE
+    if size is not None and size < max(height, width):
+        height, width = (max(1, round(side * size / max(height, width))) for side in (height, width))
+    factor = asked.enlarged
+    if not asked.has_truth:
+        return channels, factor * height, factor * width
+    if min(height, width) < factor:
+        raise ValueError(f"a picture of {height}x{width} cannot be shrunk {factor} times; try a smaller --factor")
+    return channels, height - height % factor, width - width % factor
+
+
+def damage(path: Path, shape: Shape, asked: Asked) -> Damaged:
+    """The operator, what it measured, and the truth where the picture is that.
+
+    Raises:
+        ValueError: a file that is no picture, or numbers that the operator or the noise refuse.
+    """
+    operator = _operator(path, shape, asked)
+    noise = asked.noise
+    if asked.has_truth:
+        truth = _pixels(path, shape)[None]
+        if noise is None:
+            noise = SIMULATED_NOISE if asked.task == "denoise" else 0.0
+        return Damaged(operator, acquire(operator, truth, noise=noise, seed=asked.seed), noise, truth)
+    factor = asked.enlarged
+    given = _pixels(path, (shape[0], shape[1] // factor, shape[2] // factor))[None]
+    return Damaged(operator, operator(given) if asked.task == "inpaint" else given, noise or 0.0, None)
+
+
+def _operator(path: Path, shape: Shape, asked: Asked) -> LinearOperator:
+    if asked.task == "denoise":
+        return Identity(shape)
+    if asked.task == "super-resolve":
+        return Downsample(shape, asked.enlarged)
+    if asked.task == "sense":
+        return build_operator(asked.operator, shape, asked.measurements or 0, seed=asked.seed)
+    if asked.mask is None:
+        keep = SIMULATED_FRACTION if asked.fraction is None else asked.fraction
+        return Mask(bernoulli_mask(shape[1:], keep=keep, seed=derive_seed(asked.seed, "operator")), shape)
+    own, masks = _own_shape(path)[1:], _own_shape(asked.mask)[1:]
+    if own != masks:
+        raise ValueError(
+            f"the mask {asked.mask} has {masks[0]}x{masks[1]} pixels and the picture {own[0]}x{own[1]}, expected as "
+            "many; try a mask that was drawn over this picture"
+        )
+    return Mask(_pixels(asked.mask, (1, *shape[1:])) >= KEPT, shape)
+
+
+def _pixels(path: Path, shape: Shape) -> Tensor:
+    return read_image(path, shape) if _is_file(path) else picture(str(path), shape).pixels
+
+
+def _own_shape(path: Path) -> Shape:
+    """``(channels, height, width)`` that a picture has by itself, upright."""
+    if not _is_file(path):
+        if str(path) not in PICTURES:
+            picture(str(path), (1, 1, 1))  # says which ones there are
+        return _shape_of(PICTURES[str(path)].load())
+    read_image(path, (1, 1, 1))  # says what is wrong with a file that is no picture
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=FORMATS) as image:
+            return _shape_of(image)
+
+
+def _shape_of(image: Image.Image) -> Shape:
+    channels = 1 if image.mode in GRAY or image.mode.startswith("I;") else 3
+    width, height = image.size
+    lies = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return (channels, width, height) if lies else (channels, height, width)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a path rather than the name of a bundled picture is meant."""
+    return bool(path.suffix) or path.exists()
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """The memory that is free for a fit on the device; None where nobody says."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    info = Path("/proc/meminfo")
+    if device.type != "cpu" or not info.is_file():
+        return None
+    lines = [line.split() for line in info.read_text(encoding="ascii").splitlines()]
+    return next((1024 * int(line[1]) for line in lines if line[0] == "MemAvailable:"), None)

@@ -1,0 +1,195 @@
+"""``cs-lip restore``: a damaged picture made whole by a network that was never trained."""
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import torch
+
+from cs_lip.cli.damage import TASKS, Asked, Damaged, Shape, check_asked, damage, free_bytes, restored_shape
+from cs_lip.cli.inputs import bad_input, claim_folder, device_option, find_device, seed_option
+from cs_lip.cli.interrupt import interruptible
+from cs_lip.cli.progress import ProgressBar
+from cs_lip.evaluation.acquisition import OPERATORS, snr_db
+from cs_lip.evaluation.oracle import OraclePeak
+from cs_lip.evaluation.provenance import versions
+from cs_lip.evaluation.run import Measurements, Run, summary
+from cs_lip.evaluation.store import FIGURE_FILE, RUN_FILE, SUMMARY_FILE, save_run
+from cs_lip.files import atomic_path
+from cs_lip.operators import probe_response
+from cs_lip.priors import SKIP_SETTINGS, UntrainedNetwork, untrained_network
+from cs_lip.priors.untrained.memory import fit_bytes
+from cs_lip.recovery import pose
+from cs_lip.recovery import recover as recover_images
+from cs_lip.recovery.untrained_fit import Stop, UntrainedFit
+from cs_lip.report.restoration import save_picture, save_restoration_figure
+from cs_lip.report.text import run_table
+
+RESTORED_FILE = "restored.png"
+
+PRIORS = ("skip", "hourglass", "deep-decoder", "conv-decoder")
+
+GIB = 2**30
+
+
+@click.command()
+@click.argument("picture", type=click.Path(path_type=Path))
+@click.option("--task", type=click.Choice(TASKS), required=True, help="What is wrong with the picture.")
+@click.option("--prior", default="skip", show_default=True, help=f"The network: {', '.join(PRIORS)}.")
+@click.option("--simulate", is_flag=True, help="PICTURE is whole: damage it first, and compare with the truth.")
+@click.option("--noise", type=float, help="Standard deviation on every value, of [0, 1]; added by --simulate.")
+@click.option("--mask", type=click.Path(path_type=Path), help="Picture that is white where PICTURE is good (inpaint).")
+@click.option("--fraction", type=float, help="Of the pixels, that --simulate keeps (inpaint).  [default: 0.5]")
+@click.option("--factor", type=int, help="How many times longer the sides become (super-resolve).  [default: 4]")
+@click.option("--measurements", "-m", type=int, help="Real measurements of the picture (sense).")
+@click.option("--operator", type=click.Choice(list(OPERATORS)), default="gaussian", show_default=True, help="(sense)")
+@click.option("--size", type=int, help="Shrink PICTURE to this longer side.  [default: 128 where it is the truth]")
+@click.option("--iterations", type=int, default=UntrainedFit.iterations, show_default=True, help="At most.")
+@click.option("--stop", type=click.Choice(get_args(Stop)), default="auto", show_default=True, help="What ends the fit.")
+@seed_option()
+@device_option()
+@click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: restored, or the next free]")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier run in --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON and nothing else.")
+def restore(
+    picture: Path,
+    prior: str,
+    iterations: int,
+    stop: Stop,
+    device: str,
+    out: Path | None,
+    overwrite: bool,
+    as_json: bool,
+    **said: Any,
+) -> None:
+    """Restore PICTURE, a file or a bundled name such as camera, by fitting the weights of an untrained network.
+
+    PICTURE is noisy (denoise), has holes (inpaint, with --mask) or is small (super-resolve) as it is. With --simulate
+    it is whole and gets that damage first, so that the result can be compared with the truth; sense measures a whole
+    picture always. Ctrl-C keeps the best so far.
+
+    \b
+    Examples:
+      cs-lip restore noisy.png --task denoise
+      cs-lip restore scratched.jpg --task inpaint --mask scratches.png
+      cs-lip restore camera --task denoise --simulate --prior deep-decoder
+      cs-lip restore astronaut --task sense --measurements 5000 --size 64
+    """
+    asked = Asked(**said)
+    with bad_input():
+        check_asked(asked)
+        folder = _claimed(out, overwrite)
+        solver = UntrainedFit(iterations=iterations, stop=stop)
+        where = find_device(device)
+        network_name, settings = _network(prior, asked)
+        shape = restored_shape(picture, asked)
+        _check_memory(network_name, settings, shape, asked, where)
+        damaged = damage(picture, shape, asked)
+        pose(damaged.operator, damaged.measurements, noise=damaged.noise)
+        network = untrained_network(network_name, shape, asked.seed, **settings).to(where)
+    config = {"picture": str(picture), "prior": prior, "prior_settings": settings, "device": device} | _told(asked)
+    with bad_input():
+        run, peak = _run(damaged, network, solver, asked.seed, picture.name, config)
+        rows = summary(run) | {"stop": run.recovery.notes[0], "oracle_peak": peak}
+        text = json.dumps(rows, indent=2, allow_nan=False)
+        _write(folder, run, text, f"{picture.name}: {asked.task} by {prior}")
+    if as_json:
+        click.echo(text)
+        return
+    _print(run, rows, folder)
+
+
+def _network(prior: str, asked: Asked) -> tuple[str, dict[str, Any]]:
+    """The network's name in Python, and the settings published for the task."""
+    if prior not in PRIORS:
+        raise ValueError(f"there is no prior {prior[:40]!r}; try one of {', '.join(PRIORS)}")
+    if prior != "skip" or asked.task == "denoise":
+        return prior.replace("-", "_"), {}
+    published = "text-inpainting" if asked.mask is not None else "super-resolution"
+    return prior, dict(SKIP_SETTINGS[published])
+
+
+def _check_memory(name: str, settings: dict[str, Any], shape: Shape, asked: Asked, where: torch.device) -> None:
+    needed, free = fit_bytes(name, shape, **settings), free_bytes(where)
+    if asked.task == "sense" and asked.operator == "gaussian":
+        needed += 4 * (asked.measurements or 0) * shape[0] * shape[1] * shape[2]
+    if free is None or needed <= free:
+        return
+    longest = int(0.95 * max(shape[1:]) * (free / needed) ** 0.5) // asked.enlarged
+    raise ValueError(
+        f"restoring {shape[1]}x{shape[2]} pixels takes about {needed / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB "
+        f"are free, which is enough for a picture of about {longest} pixels a side; try --size {longest}"
+    )
+
+
+def _told(asked: Asked) -> dict[str, Any]:
+    told = vars(asked) | {"mask": None if asked.mask is None else str(asked.mask)}
+    return {name: value for name, value in told.items() if name not in ("noise", "operator", "measurements")}
+
+
+def _run(
+    damaged: Damaged, network: UntrainedNetwork, solver: UntrainedFit, seed: int, name: str, config: dict[str, Any]
+) -> tuple[Run, dict[str, Any] | None]:
+    """The run, and the best of its iterations by the truth, where that is known."""
+    operator, truth = damaged.operator.to(network.device), damaged.truth
+    values = damaged.measurements.to(network.device)
+    watcher = None if truth is None else OraclePeak(truth.to(network.device))
+    with ProgressBar() as bar, interruptible() as cancel:
+        recovery = recover_images(
+            operator,
+            values,
+            network,
+            solver=solver,
+            noise=damaged.noise,
+            seed=seed,
+            progress=bar.update,
+            cancel=cancel,
+            observe=watcher,
+        )
+    recipe = operator.recipe()
+    energy = 0.0 if truth is None else float(operator(truth.to(network.device)).abs().square().sum())
+    config = config | {
+        "generator": f"none (untrained {config['prior']})",
+        "measurements": operator.m,
+        "operator": recipe["kind"],
+        "operator_recipe": recipe,
+        "noise": damaged.noise,
+        "snr_db": snr_db(energy, operator.m, damaged.noise),
+    }
+    measured = Measurements(values, recipe, damaged.noise, (name,), (config["task"],), probe_response(operator))
+    # The solver's name is the one under which it can be asked for, and its settings stand beside it.
+    run = Run(measured, truth, operator.pinv(values), recovery, config | recovery.configuration, versions())
+    if watcher is None or watcher.peaks[0].iteration == 0:
+        return run, None
+    return run, {"psnr_db": watcher.peaks[0].psnr_db, "iteration": watcher.peaks[0].iteration}
+
+
+def _claimed(asked: Path | None, overwrite: bool) -> Path:
+    """As `claim_folder`, where an earlier run may hold the restored picture too."""
+    if asked is None or not (asked / RESTORED_FILE).is_file():
+        return claim_folder(asked, overwrite, "restored")
+    names = {path.name for path in asked.iterdir()}
+    if foreign := sorted(names - {RESTORED_FILE, RUN_FILE, FIGURE_FILE, SUMMARY_FILE}):
+        raise ValueError(f"the folder {asked} holds other work ({foreign[0]}), nothing was written; try another --out")
+    if not overwrite:
+        raise ValueError(f"the folder {asked} holds an earlier run; try another --out, or --overwrite to replace it")
+    return asked
+
+
+def _write(folder: Path, run: Run, text: str, title: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_run(folder / RUN_FILE, run)
+    save_picture(folder / RESTORED_FILE, run.recovery.images[0])
+    save_restoration_figure(folder / FIGURE_FILE, run, title)
+    with atomic_path(folder / SUMMARY_FILE) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _print(run: Run, rows: dict[str, Any], folder: Path) -> None:
+    status, stop, peak = run.recovery.status[0], rows["stop"], rows["oracle_peak"]
+    click.echo(run_table(rows))
+    click.echo(f"{status.value}: {status.message}")
+    best = "" if peak is None else f" (the best by the truth: {peak['psnr_db']:.2f} dB, iteration {peak['iteration']})"
+    click.echo(f"Iteration {stop['iteration']} of {stop['iterations']} was chosen by {stop['stop']}{best}.")
+    click.echo(f"The picture is {folder / RESTORED_FILE}; {folder / FIGURE_FILE} shows it beside the one before.")
