@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import click
-import torch
 
-from cs_lip.cli.inputs import IMAGE_HELP, BadInput, asked_images, bad_input, seed_option
-from cs_lip.evaluation.acquisition import OPERATORS, acquire, build_operator
-from cs_lip.evaluation.run import Measurements
+from cs_lip.cli.inputs import IMAGE_HELP, BadInput, bad_input, seed_option
+from cs_lip.cli.measuring import asked_outliers, measured, outlier_options
+from cs_lip.evaluation.acquisition import OPERATORS
 from cs_lip.evaluation.store import save_measurements
-from cs_lip.operators import probe_response
 from cs_lip.priors import DEFAULT_GENERATOR, load_generator
 
 
@@ -21,6 +19,7 @@ from cs_lip.priors import DEFAULT_GENERATOR, load_generator
     "--generator", default=DEFAULT_GENERATOR, show_default=True, help="Whose image shape the pictures are brought to."
 )
 @click.option("--noise", type=float, default=0.0, show_default=True, help="Standard deviation on every measurement.")
+@outlier_options()
 @seed_option()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("y.h5"), show_default=True, help="File to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
@@ -30,6 +29,8 @@ def measure(
     images: tuple[Path, ...],
     generator: str,
     noise: float,
+    outliers: float | None,
+    outlier_kind: str | None,
     seed: int,
     out: Path,
     overwrite: bool,
@@ -37,21 +38,21 @@ def measure(
     """Measure pictures and write what the sensor gave, and how to rebuild the operator, but not the pictures.
 
     \b
-    Example:
+    Examples:
       cs-lip measure --measurements 500 --noise 0.01 --out y.h5
       cs-lip recover --from y.h5
+      cs-lip measure --measurements 1000 --outliers 0.02 --outlier-kind gross --out bad.h5
+      cs-lip recover --from bad.h5 --fidelity trimmed
     """
     if out.exists() and not overwrite:
         raise BadInput(f"{out} exists already, nothing was written; try another --out, or --overwrite to replace it")
     with bad_input():
+        bad = asked_outliers(outliers, outlier_kind)
         prior = load_generator(generator).fold()
-        chosen = build_operator(operator, prior.image_shape, count, seed=seed)
-        named = asked_images(images, prior, seed)
-        values = acquire(chosen, torch.stack([image.pixels for image in named]), noise=noise, seed=seed)
-        names, sources = tuple(image.name for image in named), tuple(image.source for image in named)
+        chosen, _, measurements = measured(prior, operator, count, images, noise=noise, outliers=bad, seed=seed)
         out.parent.mkdir(parents=True, exist_ok=True)
-        measurements = Measurements(values, chosen.recipe(), noise, names, sources, probe_response(chosen))
         save_measurements(out, measurements)
     click.echo(
-        f"{len(named)} x {chosen.m} measurements ({operator}) are in {out}; recover with: cs-lip recover --from {out}"
+        f"{len(measurements.names)} x {chosen.m} measurements ({operator}) are in {out}; "
+        f"recover with: cs-lip recover --from {out}"
     )

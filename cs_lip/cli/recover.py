@@ -1,24 +1,25 @@
 """``cs-lip recover``: from measurements to images, with pictures and numbers to judge them by."""
 
-from dataclasses import dataclass, replace
+import warnings
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
-import torch
 from torch import Tensor
 
 from cs_lip.cli.inputs import (
     IMAGE_HELP,
-    asked_images,
     bad_input,
     claim_folder,
     device_option,
     find_device,
     seed_option,
 )
+from cs_lip.cli.interrupt import interruptible
+from cs_lip.cli.measuring import asked_outliers, measured, outlier_options
 from cs_lip.cli.progress import ProgressBar
-from cs_lip.evaluation.acquisition import OPERATORS, acquire, build_operator, snr_db
+from cs_lip.evaluation.acquisition import OPERATORS, snr_db
 from cs_lip.evaluation.provenance import versions
 from cs_lip.evaluation.run import Measurements, Run, summary
 from cs_lip.evaluation.store import (
@@ -30,12 +31,15 @@ from cs_lip.evaluation.store import (
     save_summary,
     summary_json,
 )
-from cs_lip.operators import LinearOperator, check_response, operator_from_recipe, probe_response
+from cs_lip.operators import LinearOperator, check_response, operator_from_recipe
 from cs_lip.priors import DEFAULT_GENERATOR, Generator, load_generator
-from cs_lip.recovery import DEFAULT_SOLVER, SOLVERS, pose, pose_latents
+from cs_lip.recovery import DEFAULT_SOLVER, SOLVERS, Fidelity, pose, pose_latents
 from cs_lip.recovery import recover as recover_images
+from cs_lip.recovery.fidelity import DEFAULT_CONTAMINATION, FIDELITIES
 from cs_lip.report.figures import save_recovery_figure
 from cs_lip.report.text import run_table
+
+DEFAULT_FIDELITY = next(iter(FIDELITIES))
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Task:
     operator: LinearOperator
     measurements: Measurements
     truth: Tensor | None
+    fidelity: Fidelity
     config: dict[str, Any]
 
 
@@ -56,8 +61,15 @@ class Task:
 @click.option("--from", "source", type=click.Path(path_type=Path), help="Measurements that `cs-lip measure` wrote.")
 @click.option("--generator", default=DEFAULT_GENERATOR, show_default=True, help="A bundled name, or a weight file.")
 @click.option("--noise", type=float, help="Standard deviation on every real measurement.  [default: 0]")
+@outlier_options()
 @click.option("--solver", type=click.Choice(list(SOLVERS)), default=DEFAULT_SOLVER, show_default=True)
 @click.option("--restarts", type=int, help="Random starts for each image.  [default: the solver's own]")
+@click.option("--fidelity", type=click.Choice(list(FIDELITIES)), default=DEFAULT_FIDELITY, show_default=True)
+@click.option(
+    "--contamination",
+    type=float,
+    help=f"Largest share of bad measurements that a robust fidelity expects.  [default: {DEFAULT_CONTAMINATION:g}]",
+)
 @seed_option()
 @device_option()
 @click.option(
@@ -75,6 +87,7 @@ def recover(out: Path | None, overwrite: bool, as_json: bool, solver: str, resta
     Examples:
       cs-lip recover --measurements 500
       cs-lip recover --measurements 500 --operator fourier --noise 0.01 --out fourier-run
+      cs-lip recover --measurements 1000 --outliers 0.02 --fidelity trimmed
     """
     with bad_input():
         folder = claim_folder(out, overwrite, "recovery")
@@ -106,43 +119,51 @@ def _task(
     source: Path | None,
     generator: str,
     noise: float | None,
+    outliers: float | None,
+    outlier_kind: str | None,
+    fidelity: str,
+    contamination: float | None,
     seed: int,
     device: str,
 ) -> Task:
+    rho, bad = _fidelity(fidelity, contamination), asked_outliers(outliers, outlier_kind)
     where = find_device(device)
     prior = load_generator(generator).fold().to(where)
     config: dict[str, Any] = {"generator": generator, "seed": seed, "device": device}
     if source is not None:
-        clash = [
-            name
-            for name, value in (("--measurements", count), ("--operator", operator), ("--image", images or None))
-            if value is not None
-        ]
+        own = {"--measurements": count, "--operator": operator, "--image": images or None, "--outliers": outliers}
+        clash = [name for name, value in own.items() if value is not None]
         if clash:
             raise ValueError(f"{clash[0]} cannot go with --from, whose file says it already; try one of the two")
-        return _stored_task(source, prior, noise, config)
+        return _stored_task(source, prior, noise, rho, config)
     if count is None:
         raise ValueError("--measurements is missing; try --measurements 500, or --from FILE for stored measurements")
-    return _measured_task(prior, operator or "gaussian", count, images, noise or 0.0, config)
+    level = noise or 0.0
+    chosen, truth, values = measured(prior, operator or "gaussian", count, images, noise=level, outliers=bad, seed=seed)
+    energy = float(chosen(truth).abs().square().sum())
+    config |= {"images": [str(path) for path in images] or "bundled samples", "outliers": bad and asdict(bad)}
+    config |= _operator_config(chosen, level) | {"snr_db": snr_db(energy, len(truth) * chosen.m, level)}
+    return Task(prior, chosen, values, truth, rho, config)
 
 
-def _measured_task(
-    prior: Generator, kind: str, count: int, files: tuple[Path, ...], noise: float, config: dict[str, Any]
+def _fidelity(name: str, contamination: float | None) -> Fidelity:
+    """The fidelity asked for; what it warns of is told as one line."""
+    if contamination is not None and name == DEFAULT_FIDELITY:
+        raise ValueError(
+            f"--contamination {contamination:g} says nothing to {name}, which trusts every measurement; try --fidelity "
+            "trimmed"
+        )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        fidelity = FIDELITIES[name](DEFAULT_CONTAMINATION if contamination is None else contamination)
+    for warning in told:
+        click.echo(f"Warning: {warning.message}", err=True)
+    return fidelity
+
+
+def _stored_task(
+    source: Path, prior: Generator, noise: float | None, fidelity: Fidelity, config: dict[str, Any]
 ) -> Task:
-    seed = config["seed"]
-    operator = build_operator(kind, prior.image_shape, count, seed=seed).to(prior.device)
-    named = asked_images(files, prior, seed)
-    truth = torch.stack([image.pixels.to(prior.device) for image in named])
-    values = acquire(operator, truth, noise=noise, seed=seed)
-    names, sources = tuple(image.name for image in named), tuple(image.source for image in named)
-    measurements = Measurements(values, operator.recipe(), noise, names, sources, probe_response(operator))
-    energy = float(operator(truth).abs().square().sum())
-    config |= {"images": [str(path) for path in files] or "bundled samples"}
-    config |= _operator_config(operator, noise) | {"snr_db": snr_db(energy, len(named) * operator.m, noise)}
-    return Task(prior, operator, measurements, truth, config)
-
-
-def _stored_task(source: Path, prior: Generator, noise: float | None, config: dict[str, Any]) -> Task:
     stored = load_measurements(source)
     operator = operator_from_recipe(stored.recipe)
     if stored.response is not None:
@@ -157,7 +178,7 @@ def _stored_task(source: Path, prior: Generator, noise: float | None, config: di
     values = stored.values.to(prior.device)
     measurements = replace(stored, values=values, noise=level)
     config |= {"from": str(source)} | _operator_config(operator, level)
-    return Task(prior, operator, measurements, None, config)
+    return Task(prior, operator, measurements, None, fidelity, config)
 
 
 def _operator_config(operator: LinearOperator, noise: float) -> dict[str, Any]:
@@ -167,16 +188,18 @@ def _operator_config(operator: LinearOperator, noise: float) -> dict[str, Any]:
 
 def _run(task: Task, solver: str, restarts: int | None, seed: int) -> Run:
     measured = task.measurements
-    with ProgressBar() as bar:
+    with ProgressBar() as bar, interruptible() as cancel:
         recovery = recover_images(
             task.operator,
             measured.values,
             task.generator,
             solver=solver,
+            fidelity=task.fidelity,
             restarts=restarts,
             noise=measured.noise,
             seed=seed,
             progress=bar.update,
+            cancel=cancel,
         )
     baseline = task.operator.pinv(measured.values)
     config = task.config | recovery.configuration

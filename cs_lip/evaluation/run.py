@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from cs_lip.evaluation.acquisition import Outliers
 from cs_lip.evaluation.metrics import SSIM_WINDOW, mse, psnr, ssim
 from cs_lip.recovery import Recovery
 
@@ -21,6 +22,7 @@ class Measurements:
         names: one an image.
         sources: one an image: ``in-range`` (drawn by the generator), ``file``, or a bundled picture's kind.
         response: of that operator to a probe, see `cs_lip.operators.probe_response`; None in files without it.
+        outliers: the measurements that were made bad on purpose; None for none, or where nobody knows.
     """
 
     values: Tensor
@@ -29,6 +31,7 @@ class Measurements:
     names: tuple[str, ...]
     sources: tuple[str, ...]
     response: dict[str, Any] | None = None
+    outliers: Outliers | None = None
 
 
 @dataclass(frozen=True)

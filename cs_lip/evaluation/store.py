@@ -2,6 +2,7 @@
 
 import json
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cs_lip.evaluation.acquisition import Outliers
 from cs_lip.evaluation.run import Measurements, Run, summary
 from cs_lip.files import atomic_path, opened_hdf5, written_hdf5
 from cs_lip.recovery import Record, Recovery, Status
@@ -112,6 +114,8 @@ def _put_measurements(file: h5py.File, measurements: Measurements) -> None:
     _put_json(file, operator=measurements.recipe)
     if measurements.response is not None:
         _put_json(file, operator_response=measurements.response)
+    if measurements.outliers is not None:
+        _put_json(file, outliers=asdict(measurements.outliers))
 
 
 def _get_measurements(file: h5py.File) -> Measurements:
@@ -122,6 +126,7 @@ def _get_measurements(file: h5py.File) -> Measurements:
         names=_texts(file["names"]),
         sources=_texts(file["sources"]),
         response=_get_json(file, "operator_response") if "operator_response" in file.attrs else None,
+        outliers=Outliers(**_get_json(file, "outliers")) if "outliers" in file.attrs else None,
     )
 
 

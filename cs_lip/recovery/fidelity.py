@@ -177,7 +177,8 @@ class Trimmed(_Robust):
         """1 within ``t``, else 0; and, since what is left out costs t^2, a share of that for what makes up ``t``."""
         squares, trusted = residual.square(), self.trusted(residual)
         inside = squares <= self._cut(squares, trusted)
-        return inside + (~inside).sum(1, keepdim=True) * self._factor() / trusted.sum(1, keepdim=True) * trusted
+        shared = self._factor() * (~inside).sum(1, keepdim=True).to(residual.dtype) / trusted.sum(1, keepdim=True)
+        return inside + shared * trusted
 
     def _cut(self, squares: Tensor, trusted: Tensor) -> Tensor:
         """``t^2``, (rows, 1)."""
@@ -185,9 +186,9 @@ class Trimmed(_Robust):
 
     def _factor(self) -> float:
         """t^2 over the mean square of the trusted residuals."""
-        if self.contamination == 0:
-            return CUT**2
         normal, share = NormalDist(), 1 - self.contamination
+        if (1 + share) / 2 == 1:
+            return CUT**2
         end = normal.inv_cdf((1 + share) / 2)
         return CUT**2 / (1 - 2 * end * normal.pdf(end) / share)
 

@@ -135,6 +135,4 @@ def median_block(losses: Tensor) -> Tensor:
 
 def _fitting_size(contamination: float) -> int:
     """The largest block that is clean with probability `OFTEN_CLEAN`, at least 1."""
-    if contamination == 0:
-        return 2**31
-    return max(1, math.floor(math.log(OFTEN_CLEAN) / math.log1p(-contamination)))
+    return max(1, math.floor(math.log(OFTEN_CLEAN) / min(math.log1p(-contamination), -1e-9)))

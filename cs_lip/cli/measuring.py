@@ -1,0 +1,66 @@
+"""What `cs-lip measure` and `cs-lip recover` share: pictures measured here, and measurements gone bad on purpose."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+
+from cs_lip.cli.inputs import Option, asked_images
+from cs_lip.evaluation.acquisition import OUTLIER_KINDS, Outliers, acquire, build_operator
+from cs_lip.evaluation.run import Measurements
+from cs_lip.operators import LinearOperator, probe_response
+from cs_lip.priors import Generator
+
+
+def outlier_options() -> Option:
+    """``--outliers`` and ``--outlier-kind``."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        kind = click.option(
+            "--outlier-kind",
+            type=click.Choice(OUTLIER_KINDS),
+            help="A faulty sensor's numbers, or noise whose share --outliers is huge.  [default: gross]",
+        )
+        return click.option("--outliers", type=float, help="Share of measurements that go bad.  [default: 0]")(
+            kind(command)
+        )
+
+    return add
+
+
+def asked_outliers(fraction: float | None, kind: str | None) -> Outliers | None:
+    """What the two options ask for; None without any.
+
+    Raises:
+        ValueError: a share that is not from 0 to below one half, or a kind without a share.
+    """
+    if fraction is None and kind is not None:
+        raise ValueError(f"--outlier-kind {kind} says nothing without --outliers; try --outliers 0.02")
+    return Outliers(fraction, kind or OUTLIER_KINDS[0]) if fraction else None
+
+
+def measured(
+    prior: Generator,
+    kind: str,
+    count: int,
+    files: Sequence[Path],
+    *,
+    noise: float,
+    outliers: Outliers | None,
+    seed: int,
+) -> tuple[LinearOperator, Tensor, Measurements]:
+    """The operator, the pictures asked for ``(images, channels, height, width)`` and their measurements.
+
+    Raises:
+        ValueError: unknown pictures, a number of measurements that the operator cannot take, or a bad noise.
+    """
+    operator = build_operator(kind, prior.image_shape, count, seed=seed).to(prior.device)
+    named = asked_images(files, prior, seed)
+    truth = torch.stack([image.pixels.to(prior.device) for image in named])
+    values = acquire(operator, truth, noise=noise, seed=seed, outliers=outliers)
+    names, sources = tuple(image.name for image in named), tuple(image.source for image in named)
+    response = probe_response(operator)
+    return operator, truth, Measurements(values, operator.recipe(), noise, names, sources, response, outliers)
