@@ -23,6 +23,7 @@ from cs_lip.operators.linear import LinearOperator
 from cs_lip.operators.matrix import MatrixOperator
 from cs_lip.operators.multi_coil import MultiCoilFourier, birdcage_maps
 from cs_lip.operators.probe import check_response, probe_response
+from cs_lip.operators.real_imaginary import RealImaginary
 from cs_lip.operators.recipe import operator_from_recipe
 from cs_lip.operators.single_pixel import SinglePixel
 from cs_lip.operators.sparse import SparseRandom
@@ -41,6 +42,7 @@ __all__ = [
     "MultiCoilFourier",
     "PartialCirculant",
     "Rademacher",
+    "RealImaginary",
     "SinglePixel",
     "SparseRandom",
     "StudentT",

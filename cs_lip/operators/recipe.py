@@ -12,6 +12,7 @@ from cs_lip.operators.imaging import Identity, mask_from_recipe
 from cs_lip.operators.linear import RECIPE_FORMAT, LinearOperator
 from cs_lip.operators.matrix import matrix_from_recipe
 from cs_lip.operators.multi_coil import multi_coil_from_recipe
+from cs_lip.operators.real_imaginary import RealImaginary
 from cs_lip.operators.single_pixel import SinglePixel
 from cs_lip.operators.sparse import SparseRandom
 from cs_lip.operators.transforms import PartialCirculant, SubsampledDCT, SubsampledHadamard
@@ -42,6 +43,7 @@ _KINDS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = {
         multi_coil_from_recipe,
         frozenset({"in_shape", "in_is_complex", "coil_maps", "mask"}),
     ),
+    "real-imaginary": (RealImaginary, frozenset({"in_shape"})),
     "matrix": (matrix_from_recipe, frozenset({"in_shape", "in_is_complex", "matrix"})),
 }
 

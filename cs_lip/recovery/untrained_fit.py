@@ -186,8 +186,8 @@ def _check_fit(problem: Problem, network: UntrainedNetwork) -> None:
     operator = problem.operator
     if operator.in_is_complex:
         raise ValueError(
-            "an untrained network draws real images, but the operator takes complex ones; try A @ RealImaginary(...), "
-            "which makes them of two channels"
+            "an untrained network draws real images, but the operator takes complex ones; try "
+            "A @ RealImaginary((2, ...)), which makes them of two channels"
         )
     if tuple(operator.in_shape) != network.image_shape:
         raise ValueError(
