@@ -15,6 +15,7 @@ from cs_lip.priors import (
     Options,
     add_generator,
     bundled_generators,
+    find_start,
     remove_generator,
     user_generators,
 )
@@ -121,13 +122,21 @@ def _text(entry: Entry) -> str:
         "source": entry.source,
         "trained on": trained_on,
         "file": f"{entry.path} (SHA-256 {entry.sha256})",
+        "learned start": _start_path(entry),
     }
-    lines = [f"  {name + ':':<14}{value}" for name, value in facts.items() if value]
+    lines = [f"  {name + ':':<15}{value}" for name, value in facts.items() if value]
     return "\n".join([f"{entry.name}{mark}: {entry.description}", *lines])
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
-    return dataclasses.asdict(entry) | {"path": str(entry.path), "default": entry.name == DEFAULT_GENERATOR}
+    more = {"default": entry.name == DEFAULT_GENERATOR, "start": _start_path(entry) or None}
+    return dataclasses.asdict(entry) | {"path": str(entry.path)} | more
+
+
+def _start_path(entry: Entry) -> str:
+    """Where its learned start lies; empty where it has none."""
+    start = find_start(entry)
+    return str(start.path) if start else ""
 
 
 def _numbers(value: str | None, kind: type[int] | type[float], example: str) -> tuple[Any, ...] | None:

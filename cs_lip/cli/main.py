@@ -10,6 +10,7 @@ from cs_lip.cli.recover import recover
 from cs_lip.cli.restore import restore
 from cs_lip.cli.show import show
 from cs_lip.cli.train import train
+from cs_lip.cli.train_start import train_start
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -23,6 +24,6 @@ def main() -> None:
     """
 
 
-for command in (recover, restore, measure, show, generators, train):
+for command in (recover, restore, measure, show, generators, train, train_start):
     main.add_command(command)
 generators.add_command(inspect)

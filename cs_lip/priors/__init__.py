@@ -8,17 +8,20 @@ from cs_lip.priors.catalogue import (
     Entry,
     Listing,
     bundled_generators,
+    find_entry,
     load_generator,
     user_folder,
     user_generators,
 )
 from cs_lip.priors.dcgan import DCGAN, FoldedDCGAN
 from cs_lip.priors.decoder import Decoder
+from cs_lip.priors.encoder import Encoder
 from cs_lip.priors.generator import Generator, Geometry, Layer, State
 from cs_lip.priors.layouts.recognise import LAYOUTS, Options, recognise
 from cs_lip.priors.onnx import generator_from_onnx
 from cs_lip.priors.pggan import PGGAN, FoldedPGGAN
 from cs_lip.priors.precision import has_fast_bfloat16
+from cs_lip.priors.starts import find_start, load_start, own_start_path, read_start, write_start
 from cs_lip.priors.stylegan2 import FoldedStyleGAN2, StyleGAN2
 from cs_lip.priors.untrained.deep_decoder import ConvDecoder, DeepDecoder
 from cs_lip.priors.untrained.network import UntrainedNetwork
@@ -38,6 +41,7 @@ __all__ = [
     "ConvDecoder",
     "Decoder",
     "DeepDecoder",
+    "Encoder",
     "Entry",
     "FoldedDCGAN",
     "FoldedPGGAN",
@@ -56,13 +60,19 @@ __all__ = [
     "build",
     "bundled_generators",
     "check_new_name",
+    "find_entry",
+    "find_start",
     "generator_from_onnx",
     "has_fast_bfloat16",
     "hourglass",
     "load_generator",
+    "load_start",
+    "own_start_path",
+    "read_start",
     "recognise",
     "remove_generator",
     "untrained_network",
     "user_folder",
     "user_generators",
+    "write_start",
 ]

@@ -39,6 +39,7 @@ class Entry:
         layout: the layout of that file, a name of `cs_lip.priors.layouts.recognise.LAYOUTS`.
         created, version: when cs-lip wrote the weights, in UTC, and which version of it.
         value_range: of an ONNX network, see `cs_lip.priors.layouts.recognise.Options`.
+        start_sha256: of the bundled learned start beside the weights, see `cs_lip.priors.starts`; empty without one.
 
     Raises:
         ValueError: a text has letters that cannot be shown, such as those that command a terminal.
@@ -62,6 +63,7 @@ class Entry:
     created: str = ""
     version: str = ""
     value_range: tuple[float, float] | None = None
+    start_sha256: str = ""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -83,7 +85,7 @@ REQUIRED: dict[str, type] = {
 }
 REQUIRED |= dict.fromkeys(("description", "licence", "source"), str)
 OPTIONAL: dict[str, type] = dict.fromkeys(
-    ("geometry", "training_data", "training_data_terms", "source_sha256", "layout"), str
+    ("geometry", "training_data", "training_data_terms", "source_sha256", "layout", "start_sha256"), str
 )
 OPTIONAL |= {"created": str, "version": str, "value_range": list}
 """The fields of an entry in a file, and their types. A file may have more, which are for people."""
@@ -167,6 +169,21 @@ def read_entry(path: Path) -> Entry:
     return entry
 
 
+def find_entry(name: str) -> Entry:
+    """The entry of a generator, bundled or the user's own.
+
+    Raises:
+        ValueError: there is none of that name, or it is damaged.
+    """
+    bundled = bundled_generators()
+    if name in bundled:
+        return bundled[name]
+    own = user_folder() / f"{name}.toml"
+    if NAME.fullmatch(name) and own.is_file():
+        return read_entry(own)
+    raise ValueError(f"there is no generator {name!r:.80}; try one of {_names(bundled)}, or `cs-lip generators add`")
+
+
 def load_generator(name_or_file: str | Path, *, options: Options = NO_OPTIONS, folder: Path | None = None) -> Generator:
     """A pretrained generator on the CPU, in evaluation mode: bundled or the user's own by name, or a file by path.
 
@@ -192,9 +209,8 @@ def load_generator(name_or_file: str | Path, *, options: Options = NO_OPTIONS, f
         return _load_entry(read_entry(own), options, "try to add it again, with --overwrite")
     path = Path(name_or_file)
     if path.suffix == "" and not path.exists():
-        names = ", ".join([*bundled, *user_generators().entries])
         raise ValueError(
-            f"there is no generator {name_or_file!r:.80} and no such file; try one of {names[:300]}, or "
+            f"there is no generator {name_or_file!r:.80} and no such file; try one of {_names(bundled)}, or "
             "`cs-lip generators add`"
         )
     return generator_from_file(path, options)
@@ -210,6 +226,10 @@ def generator_from_file(path: Path, options: Options = NO_OPTIONS) -> Generator:
         if format_of(path) is Format.ONNX:
             return _from_onnx(path, options)
         return build(read_blueprint(path, options))
+
+
+def _names(bundled: Mapping[str, Entry]) -> str:
+    return ", ".join([*bundled, *user_generators().entries])[:300]
 
 
 def _from_onnx(path: Path, options: Options) -> Generator:
