@@ -15,6 +15,9 @@ GAIN_PROBES = 16
 MOST_NOISE = 1e12
 """What float32 can still square and sum."""
 
+HELD_OUT = 0.1
+"""The fraction of the measurements that is held out where nobody asks for another."""
+
 LEAST_HELD_OUT = 10
 """Held-out measurements; fewer say too little about the error of an image (its relative spread is sqrt(2 / count))."""
 
@@ -108,7 +111,7 @@ class Problem:
         size = (self.measurements[which].square() * trusted).sum(1)
         return ((residual.square() * trusted).sum(1) / size.clamp(min=1e-30)).sqrt()
 
-    def split(self, fraction: float, generator: torch.Generator) -> tuple["Problem", "Problem"]:
+    def split(self, fraction: float | None, generator: torch.Generator) -> tuple["Problem", "Problem"]:
         """The problem without a random part of its measurements, and that part: to fit to, and to judge by.
 
         A complex measurement stays whole. The error of an image on held-out measurements is, up to the noise, an
@@ -116,12 +119,14 @@ class Problem:
         2007).
 
         Args:
-            fraction: of the measurements, that is held out.
+            fraction: of the measurements, that is held out; None for a tenth, but no fewer than ten measurements.
             generator: draws which.
 
         Raises:
             ValueError: the fraction is not inside (0, 1), or leaves fewer than ten measurements on either side.
         """
+        if fraction is None:
+            fraction = max(HELD_OUT, min(LEAST_HELD_OUT / self.m, 0.5))
         if not 0 < fraction < 1:
             raise ValueError(f"the held-out fraction must be between 0 and 1, got {fraction}; try 0.1")
         held = round(fraction * self.m)

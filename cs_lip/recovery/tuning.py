@@ -1,0 +1,230 @@
+"""Descent on what draws an image, beyond a generator's range: stopped by held-out measurements, then repeated on all.
+
+What moves differs from solver to solver (weights, activations) and is handed in; how it moves, and when it stops, is
+here.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cs_lip.recovery.back_projection import back_project, error_variance
+from cs_lip.recovery.early_stopping import HeldOut
+from cs_lip.recovery.problem import Problem
+from cs_lip.recovery.solution import Status
+from cs_lip.recovery.solver import Found, Note, Task, judged
+from cs_lip.recovery.total_variation import total_variation
+from cs_lip.recovery.trace import Trace
+from cs_lip.seeding import stream
+
+EVERY = 10
+"""Iterations between two looks at the held-out measurements."""
+
+LATE = 0.9
+"""The part of the iterations after which a best iterate means that more of them would be better still."""
+
+TV_BY_COUNT, TV_BY_NOISE = 0.45, 0.5
+
+
+class Drawing(ABC):
+    """One image, and what may move to change it."""
+
+    @abstractmethod
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for Adam, each with ``params`` and the ``lr`` relative to the solver's learning rate."""
+
+    @abstractmethod
+    def image(self) -> Tensor:
+        """``(1, *image_shape)``, differentiable."""
+
+    def project_(self) -> None:  # noqa: B027 - most drawings may go anywhere
+        """Put what moved back to where it may be, after a step."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a drawing is tuned.
+
+    Minimised is for every image, with gain = ||A||_F^2 / n,
+
+        rho(A x - y) / (gain n) + total_variation TV(x) ,   x the drawing,
+
+    by Adam. A part of the measurements is held out, and the iterate with the least misfit there says how many
+    iterations are right; then the drawing starts anew and takes as many on all measurements. A regularised
+    back-projection (`back_project`) follows where the fidelity is least squares.
+
+    Attributes:
+        iterations: at most that many in either pass.
+        learning_rate: of Adam.
+        total_variation: weight of TV; None for max(0.45 / sqrt(m), noise / (2 sqrt(gain))), of which the first term was
+            tuned on photographs and the second suits denoising.
+        held_out: fraction of the measurements; None for a tenth, but no fewer than ten of them.
+        patience: iterations without a lower held-out misfit after which an image is done.
+    """
+
+    iterations: int = 800
+    learning_rate: float = 2e-4
+    total_variation: float | None = None
+    held_out: float | None = None
+    patience: int = 100
+
+    def weight(self, problem: Problem) -> float:
+        """The weight of TV for a problem."""
+        if self.total_variation is not None:
+            return self.total_variation
+        return max(TV_BY_COUNT / math.sqrt(problem.m), TV_BY_NOISE * problem.noise / math.sqrt(problem.gain))
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Drawings after their descent on all measurements, one a row.
+
+    Attributes:
+        images: ``(rows, *image_shape)``, back-projected.
+        drawings: where they ended, before the back-projection.
+        exhausted: ``(rows,)``, whether the held-out misfit still fell when the iterations ran out.
+        notes: one a row.
+    """
+
+    images: Tensor
+    drawings: Sequence[Drawing]
+    exhausted: Tensor
+    notes: tuple[Note, ...]
+
+
+def tune(task: Task, which: Tensor, make: Callable[[], Sequence[Drawing]], tuning: Tuning, *, phase: str) -> Tuned:
+    """Tune drawings of some images.
+
+    Args:
+        which: ``(rows,)``, the image that each drawing is of.
+        make: the drawings as they are before the first iteration, new at each call.
+        phase: the name of the first pass in history and timings; the second is ``phase-again``.
+
+    Raises:
+        ValueError: the held-out fraction leaves fewer than ten measurements on either side.
+    """
+    problem = task.problem
+    kept, held = problem.split(tuning.held_out, stream(task.seed, "held-out"))
+    rules = [HeldOut(max(1, tuning.patience // EVERY), held.only(image[None])) for image in which]
+    descent = _Descent(kept, which, make(), tuning, task.trace, phase)
+    with task.trace.timed(phase):
+        descent.watch(rules, tuning.iterations)
+    stops = torch.tensor([EVERY * rule.iteration for rule in rules], device=which.device)
+    again = _Descent(problem, which, make(), tuning, task.trace, f"{phase}-again")
+    with task.trace.timed(again.phase):
+        again.descend(stops)
+        misfit = problem.measurements.new_tensor([rule.value for rule in rules])
+        rows = problem.only(which)
+        images = back_project(rows, again.images(torch.arange(len(which))), error_variance(rows, misfit))
+    notes = tuple(
+        {"iteration": stop, "iterations": EVERY * rule.seen, "held_out": held.m, "held_out_misfit": _finite(rule.value)}
+        for stop, rule in zip(stops.tolist(), rules, strict=True)
+    )
+    return Tuned(images, again.drawings, stops > LATE * tuning.iterations, notes)
+
+
+class _Descent:
+    """Drawings that descend together, so that the operator is applied to all their images at once."""
+
+    def __init__(
+        self, problem: Problem, which: Tensor, drawings: Sequence[Drawing], tuning: Tuning, trace: Trace, phase: str
+    ) -> None:
+        self.problem, self.which, self.drawings, self.trace, self.phase = problem, which, drawings, trace, phase
+        self.weight = tuning.weight(problem)
+        self.optimisers = [
+            torch.optim.Adam(
+                [{**group, "lr": tuning.learning_rate * group["lr"]} for group in drawing.groups()], fused=True
+            )
+            for drawing in drawings
+        ]
+
+    def images(self, places: Tensor) -> Tensor:
+        """The present images of the drawings at some places, without gradients."""
+        with torch.no_grad():
+            return torch.cat([self.drawings[place].image() for place in places.tolist()])
+
+    def step(self, places: Tensor) -> None:
+        """One iteration of the drawings at some places."""
+        which, chosen = self.which[places], places.tolist()
+        images = torch.cat([self.drawings[place].image() for place in chosen])
+        residual = self.problem.residual(images, which)
+        misfit = self.problem.misfit(residual) / (self.problem.gain * images[0].numel())
+        loss = misfit.sum() + self.weight * total_variation(images).sum()
+        for place in chosen:
+            self.optimisers[place].zero_grad()
+        (loss * images[0].numel()).backward()  # type: ignore[no-untyped-call]
+        for place in chosen:
+            self.optimisers[place].step()
+            self.drawings[place].project_()
+        self.trace.note(self.phase, self.problem.relative_residual(residual.detach(), which), which)
+
+    def watch(self, rules: Sequence[HeldOut], iterations: int) -> None:
+        """Descend until every drawing's rule is satisfied, and at most ``iterations``; the rules keep what they
+        found.
+        """
+        alive = torch.arange(len(rules), device=self.which.device)
+        for done in range(1, iterations + 1):
+            if len(alive) == 0 or self.trace.cancelled:
+                return
+            self.step(alive)
+            if done % EVERY == 0:
+                images = self.images(alive)
+                self.trace.observe(images, self.which[alive])
+                rows = zip(alive.tolist(), images[:, None], strict=True)
+                finished = [rules[place].watch(image, image) for place, image in rows]
+                alive = alive[~torch.tensor(finished, device=alive.device)]
+
+    def descend(self, counts: Tensor) -> None:
+        """Descend, every drawing its own number of iterations ``(rows,)``."""
+        for done in range(int(counts.max())):
+            if self.trace.cancelled:
+                return
+            self.step(torch.nonzero(counts > done).flatten())
+
+
+def beyond_the_range(
+    task: Task, start: Found, improve: Callable[[Found, Tensor], tuple[Tensor, Tensor, tuple[Note, ...]]]
+) -> Found:
+    """What a latent search found, improved where it does not explain the measurements.
+
+    Args:
+        improve: from what was found and the indices ``(rows,)`` of the images that it does not explain to images
+            ``(rows, *image_shape)``, whether each ran out of iterations, and a note for each.
+    """
+    problem = task.problem
+    every = torch.arange(problem.images, device=start.images.device)
+    explained = problem.explained(start.residual, every)
+    which = every[~explained]
+    notes: list[Note] = [{"kept": "the latent search explains the measurements"} for _ in range(problem.images)]
+    if len(which) == 0:
+        return replace(start, notes=tuple(notes))
+    found, exhausted, found_notes = improve(start, which)
+    images, ran_out = start.images.clone(), torch.zeros_like(explained)
+    images[which], ran_out[which] = found, exhausted
+    for index, note in zip(which.tolist(), found_notes, strict=True):
+        notes[index] = note
+    with torch.no_grad():
+        images = images.clamp(0, 1)
+        residual = problem.residual(images, every)
+    status = judged(problem, residual, every, ran_out, otherwise=Status.STOPPED)
+    return Found(images, residual, status, start.latents, tuple(notes), start.settings)
+
+
+def found_latents(start: Found) -> Tensor:
+    """The latents that a search found.
+
+    Raises:
+        ValueError: it is a search of something else.
+    """
+    if start.latents is None:
+        raise ValueError("the search must be one for latents, got a solver without any; try LatentSearch()")
+    return start.latents
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
