@@ -1,7 +1,7 @@
 """The latent search problem: find latents whose image explains the measurements."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,9 @@ from cs_lip.recovery.problem import Problem, check_level
 
 DEFAULT_PENALTY = 2.5e-4
 """Weight of |z|^2 beside the squared image error: CSGM's 0.001, which is for images in [-1, 1], on our [0, 1]."""
+
+Weigh = Callable[[Tensor, slice], Tensor]
+"""From the residuals of some rows ``(rows, m)``, and which rows these are, to their weights ``(rows, m)``."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +58,25 @@ class LatentProblem:
         weight = self.penalty if penalty is None else penalty
         return self.problem.misfit(residual) / self.problem.gain + weight * latents.flatten(1).square().sum(1)
 
-    def gradient(self, latents: Tensor, which: Tensor, *, coarse: bool = False) -> tuple[Tensor, Tensor]:
-        """The residuals ``(rows, m)`` and the gradient of f, shaped like ``latents``."""
+    def gradient(
+        self, latents: Tensor, which: Tensor, *, coarse: bool = False, weigh: Weigh | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The residuals ``(rows, m)`` and the gradient of f, shaped like ``latents``.
+
+        ``weigh`` gives the weights of the squared residuals of some rows where they are not the fidelity's.
+        """
         residuals, gradients = [], []
         generator = self.coarse if coarse else self.generator
         for rows in self._chunks(len(latents)):
             part = latents[rows].detach().requires_grad_()
             with torch.enable_grad():
                 residual = self._residual(part, which[rows], generator)
-                weights = self.problem.fidelity.weights(residual.detach())
+                seen = residual.detach()
+                weights = self.problem.fidelity.weights(seen) if weigh is None else weigh(seen, rows)
                 squares = (weights * residual.square()).sum() / self.problem.gain
                 total = squares + self.penalty * part.square().sum()
             gradients.append(torch.autograd.grad(total, part)[0])
-            residuals.append(residual.detach())
+            residuals.append(seen)
         return torch.cat(residuals), torch.cat(gradients)
 
     def linearise(self, latent: Tensor, *, coarse: bool = False) -> Tensor:
