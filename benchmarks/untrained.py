@@ -256,7 +256,7 @@ def table(rows: dict[str, Row], result: dict[str, Any], config: dict[str, Any], 
             f"- Most that the deployed stop lost: {result['worst_loss_db']:.2f} dB (goal: at most {STOP_GOAL_DB}).",
             f"- `skip` and the published network, same noise and seed: {last:.2f} and {their_last:.2f} dB after "
             f"{config['iterations']} iterations, {peak:.2f} and {their_peak:.2f} dB at the peak (goal: within "
-            f"{SAME_GOAL_DB}); the first {FIRST} single images differ by {result['first_difference_db']:.2f} dB at most.",
+            f"{SAME_GOAL_DB}); the first {FIRST} images differ by {result['first_difference_db']:.2f} dB at most.",
             f"- An iteration at {config['timed_size']}x{config['timed_size']}: {result['seconds'][0]:.2f} s, published "
             f"{result['seconds'][1]:.2f} s; ratio {result['time_ratio']:.2f} in the median, {low:.2f} to {high:.2f} "
             f"(goal: at most {TIME_GOAL}).",
