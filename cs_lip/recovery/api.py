@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cs_lip.operators import LinearOperator
-from cs_lip.priors import Generator
+from cs_lip.priors import Encoder, Generator
 from cs_lip.priors.untrained.network import UntrainedNetwork
 from cs_lip.recovery.adam import Adam
 from cs_lip.recovery.fidelity import Fidelity
@@ -41,6 +41,7 @@ def recover(
     restarts: int | None = None,
     noise: float = 0.0,
     latent_penalty: float | None = None,
+    encoder: Encoder | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
@@ -66,6 +67,8 @@ def recover(
         latent_penalty: weight of |z|^2. By default max(2.5e-4, noise^2 / gain): CSGM's value, or the Bayesian one for
             noise above it, and 0 for a generator with ``sphere`` geometry; `LevenbergMarquardt` then relaxes it as the
             residual falls. A number is kept as it is.
+        encoder: of the generator, for learned starts (`cs_lip.priors.load_start`): the solvers that search latents by
+            default find an image in range several times faster with one.
         seed: of all that is random; same seed, same result.
         progress: called with a `Record` after every iteration.
         cancel: asked between iterations; once it says True the best images so far come back, with status
@@ -87,7 +90,7 @@ def recover(
     problem = pose(operator, measurements, noise=noise, fidelity=fidelity)
     name, chosen = _chosen(solver)
     trace = Trace(problem, progress, cancel, observe)
-    task = Task(problem, prior, seed, trace, restarts, latent_penalty)
+    task = Task(problem, prior, seed, trace, restarts, latent_penalty, encoder)
     with trace.timed("total"):
         found = chosen.recover(task)
     every = torch.arange(problem.images, device=problem.measurements.device)

@@ -6,6 +6,7 @@ the truth, which nobody has who restores an image; `cs_lip.evaluation.oracle` me
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -77,6 +78,29 @@ class HeldOut(StopRule):
         """See `StopRule`."""
         residual = self.held.residual(average, torch.zeros(1, dtype=torch.long, device=average.device))
         return float(self.held.misfit(residual)) / self.held.m
+
+
+class CrossValidation(StopRule):
+    """The least misfit on held-out measurements, averaged over fits that hold out different ones.
+
+    With few measurements a tenth of them says little about where to stop; several tenths say more. See `HeldOut`. The
+    iterates are stacked, ``(folds, *image_shape)``.
+
+    Args:
+        held: the held-out measurements of one image, a problem a fit.
+    """
+
+    def __init__(self, patience: int, held: Sequence[Problem]) -> None:
+        super().__init__(patience)
+        self.held = held
+
+    def judge(self, image: Tensor, average: Tensor) -> float:
+        """See `StopRule`."""
+        first = torch.zeros(1, dtype=torch.long, device=average.device)
+        misfits = [
+            float(held.misfit(held.residual(one[None], first))) for held, one in zip(self.held, average, strict=True)
+        ]
+        return sum(misfits) / sum(held.m for held in self.held)
 
 
 class Discrepancy(StopRule):

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from cs_lip.priors import Generator
+from cs_lip.priors import Encoder, Generator
 from cs_lip.priors.untrained.network import UntrainedNetwork
 from cs_lip.recovery.problem import Problem
 from cs_lip.recovery.solution import Status
@@ -27,6 +27,7 @@ class Task:
         trace: where they log every iteration, and learn that they are asked to stop.
         restarts: starts an image; None for the solver's own number.
         latent_penalty: weight of |z|^2; None for the default of `pose_latents`.
+        encoder: of the generator, for learned starts; None where there is none.
     """
 
     problem: Problem
@@ -35,6 +36,7 @@ class Task:
     trace: Trace
     restarts: int | None = None
     latent_penalty: float | None = None
+    encoder: Encoder | None = None
 
     @property
     def generator(self) -> Generator:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from cs_lip.recovery.back_projection import back_project, error_variance
-from cs_lip.recovery.early_stopping import HeldOut
-from cs_lip.recovery.problem import Problem
+from cs_lip.recovery.early_stopping import CrossValidation
+from cs_lip.recovery.problem import HELD_OUT, Problem
 from cs_lip.recovery.solution import Status
 from cs_lip.recovery.solver import Found, Note, Task, judged
 from cs_lip.recovery.total_variation import total_variation
@@ -27,6 +27,10 @@ EVERY = 10
 
 LATE = 0.9
 """The part of the iterations after which a best iterate means that more of them would be better still."""
+
+MOST_FOLDS, ENOUGH_HELD_OUT = 5, 250
+
+RATE, RATE_GROWS = 1e-4, 3000
 
 TV_BY_COUNT, TV_BY_NOISE = 0.45, 0.5
 
@@ -60,18 +64,43 @@ class Tuning:
 
     Attributes:
         iterations: at most that many in either pass.
-        learning_rate: of Adam.
+        learning_rate: of Adam; None for 1e-4 max(1, m / 3000), since more measurements take longer to fit.
         total_variation: weight of TV; None for max(0.45 / sqrt(m), noise / (2 sqrt(gain))), of which the first term was
             tuned on photographs and the second suits denoising.
         held_out: fraction of the measurements; None for a tenth, but no fewer than ten of them.
+        folds: fits with different measurements held out, whose misfits are averaged; None for as many as hold out 250
+            in all, and at most five.
         patience: iterations without a lower held-out misfit after which an image is done.
     """
 
-    iterations: int = 800
-    learning_rate: float = 2e-4
+    iterations: int = 600
+    learning_rate: float | None = None
     total_variation: float | None = None
     held_out: float | None = None
+    folds: int | None = None
     patience: int = 100
+
+    def __post_init__(self) -> None:
+        """Refuse settings that make no descent."""
+        for name in ("iterations", "patience", "folds"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"the {name} must be at least 1, got {value}; try the default")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"the learning rate must be a number above 0, got {self.learning_rate}; try 1e-4")
+        if self.total_variation is not None and not 0 <= self.total_variation < math.inf:
+            raise ValueError(f"the weight of TV must be a number from 0 on, got {self.total_variation}; try 0")
+
+    def rate(self, problem: Problem) -> float:
+        """The learning rate for a problem."""
+        return RATE * max(1, problem.m / RATE_GROWS) if self.learning_rate is None else self.learning_rate
+
+    def fits(self, problem: Problem) -> int:
+        """How many fits hold out measurements."""
+        if self.folds is not None:
+            return self.folds
+        held = self.held_out or HELD_OUT
+        return min(MOST_FOLDS, max(1, math.ceil(ENOUGH_HELD_OUT / (held * problem.m))))
 
     def weight(self, problem: Problem) -> float:
         """The weight of TV for a problem."""
@@ -109,11 +138,16 @@ def tune(task: Task, which: Tensor, make: Callable[[], Sequence[Drawing]], tunin
         ValueError: the held-out fraction leaves fewer than ten measurements on either side.
     """
     problem = task.problem
-    kept, held = problem.split(tuning.held_out, stream(task.seed, "held-out"))
-    rules = [HeldOut(max(1, tuning.patience // EVERY), held.only(image[None])) for image in which]
-    descent = _Descent(kept, which, make(), tuning, task.trace, phase)
+    splits = [
+        problem.split(tuning.held_out, stream(task.seed, f"held-out/{fold}")) for fold in range(tuning.fits(problem))
+    ]
+    rules = [
+        CrossValidation(max(1, tuning.patience // EVERY), [held.only(image[None]) for _, held in splits])
+        for image in which
+    ]
     with task.trace.timed(phase):
-        descent.watch(rules, tuning.iterations)
+        fits = [_Descent(kept, which, make(), tuning, task.trace, phase) for kept, _ in splits]
+        _watch(fits, rules, tuning.iterations)
     stops = torch.tensor([EVERY * rule.iteration for rule in rules], device=which.device)
     again = _Descent(problem, which, make(), tuning, task.trace, f"{phase}-again")
     with task.trace.timed(again.phase):
@@ -121,8 +155,14 @@ def tune(task: Task, which: Tensor, make: Callable[[], Sequence[Drawing]], tunin
         misfit = problem.measurements.new_tensor([rule.value for rule in rules])
         rows = problem.only(which)
         images = back_project(rows, again.images(torch.arange(len(which))), error_variance(rows, misfit))
+    held_out = sum(held.m for _, held in splits)
     notes = tuple(
-        {"iteration": stop, "iterations": EVERY * rule.seen, "held_out": held.m, "held_out_misfit": _finite(rule.value)}
+        {
+            "iteration": stop,
+            "iterations": EVERY * rule.seen,
+            "held_out": held_out,
+            "held_out_misfit": _finite(rule.value),
+        }
         for stop, rule in zip(stops.tolist(), rules, strict=True)
     )
     return Tuned(images, again.drawings, stops > LATE * tuning.iterations, notes)
@@ -135,11 +175,9 @@ class _Descent:
         self, problem: Problem, which: Tensor, drawings: Sequence[Drawing], tuning: Tuning, trace: Trace, phase: str
     ) -> None:
         self.problem, self.which, self.drawings, self.trace, self.phase = problem, which, drawings, trace, phase
-        self.weight = tuning.weight(problem)
+        self.weight, rate = tuning.weight(problem), tuning.rate(problem)
         self.optimisers = [
-            torch.optim.Adam(
-                [{**group, "lr": tuning.learning_rate * group["lr"]} for group in drawing.groups()], fused=True
-            )
+            torch.optim.Adam([{**group, "lr": rate * group["lr"]} for group in drawing.groups()], fused=True)
             for drawing in drawings
         ]
 
@@ -163,28 +201,30 @@ class _Descent:
             self.drawings[place].project_()
         self.trace.note(self.phase, self.problem.relative_residual(residual.detach(), which), which)
 
-    def watch(self, rules: Sequence[HeldOut], iterations: int) -> None:
-        """Descend until every drawing's rule is satisfied, and at most ``iterations``; the rules keep what they
-        found.
-        """
-        alive = torch.arange(len(rules), device=self.which.device)
-        for done in range(1, iterations + 1):
-            if len(alive) == 0 or self.trace.cancelled:
-                return
-            self.step(alive)
-            if done % EVERY == 0:
-                images = self.images(alive)
-                self.trace.observe(images, self.which[alive])
-                rows = zip(alive.tolist(), images[:, None], strict=True)
-                finished = [rules[place].watch(image, image) for place, image in rows]
-                alive = alive[~torch.tensor(finished, device=alive.device)]
-
     def descend(self, counts: Tensor) -> None:
         """Descend, every drawing its own number of iterations ``(rows,)``."""
         for done in range(int(counts.max())):
             if self.trace.cancelled:
                 return
             self.step(torch.nonzero(counts > done).flatten())
+
+
+def _watch(fits: Sequence[_Descent], rules: Sequence[CrossValidation], iterations: int) -> None:
+    """Descend in all fits until every image's rule is satisfied, and at most ``iterations``; the rules keep the
+    best.
+    """
+    which, trace = fits[0].which, fits[0].trace
+    alive = torch.arange(len(rules), device=which.device)
+    for done in range(1, iterations + 1):
+        if len(alive) == 0 or trace.cancelled:
+            return
+        for fit in fits:
+            fit.step(alive)
+        if done % EVERY == 0:
+            images = torch.stack([fit.images(alive) for fit in fits], 1)
+            trace.observe(images[:, 0], which[alive])
+            finished = [rules[place].watch(rows, rows) for place, rows in zip(alive.tolist(), images, strict=True)]
+            alive = alive[~torch.tensor(finished, device=alive.device)]
 
 
 def beyond_the_range(
