@@ -2,32 +2,49 @@
 
 from cs_lip.recovery.adam import Adam
 from cs_lip.recovery.api import DEFAULT_SOLVER, SOLVERS, recover
-from cs_lip.recovery.fidelity import Fidelity, LeastSquares
+from cs_lip.recovery.auto import Auto
+from cs_lip.recovery.baselines import Lasso, OrthogonalMatchingPursuit, TotalVariation
+from cs_lip.recovery.fidelity import FIDELITIES, L1, Fidelity, Huber, LeastSquares, Trimmed
+from cs_lip.recovery.image_adaptive import ImageAdaptive
 from cs_lip.recovery.latent_problem import DEFAULT_PENALTY, LatentProblem, pose_latents
 from cs_lip.recovery.latent_search import LatentSearch, Round
 from cs_lip.recovery.latent_solver import Candidates, LatentSolver
 from cs_lip.recovery.lbfgs import LBFGS
 from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
+from cs_lip.recovery.median_of_means import MedianOfMeans
+from cs_lip.recovery.min_max import MinMax
 from cs_lip.recovery.problem import Problem, pose
 from cs_lip.recovery.solution import Record, Recovery, Status
 from cs_lip.recovery.solver import Found, Solver, Task
-from cs_lip.recovery.trace import Cancel, Progress
+from cs_lip.recovery.trace import Cancel, Observe, Progress
+from cs_lip.recovery.tuning import Tuning
+from cs_lip.recovery.untrained_fit import UntrainedFit
 
 __all__ = [
     "DEFAULT_PENALTY",
     "DEFAULT_SOLVER",
+    "FIDELITIES",
+    "L1",
     "LBFGS",
     "SOLVERS",
     "Adam",
+    "Auto",
     "Cancel",
     "Candidates",
     "Fidelity",
     "Found",
+    "Huber",
+    "ImageAdaptive",
+    "Lasso",
     "LatentProblem",
     "LatentSearch",
     "LatentSolver",
     "LeastSquares",
     "LevenbergMarquardt",
+    "MedianOfMeans",
+    "MinMax",
+    "Observe",
+    "OrthogonalMatchingPursuit",
     "Problem",
     "Progress",
     "Record",
@@ -36,6 +53,10 @@ __all__ = [
     "Solver",
     "Status",
     "Task",
+    "TotalVariation",
+    "Trimmed",
+    "Tuning",
+    "UntrainedFit",
     "pose",
     "pose_latents",
     "recover",

@@ -10,7 +10,10 @@ from cs_lip.operators import LinearOperator
 from cs_lip.priors import Encoder, Generator
 from cs_lip.priors.untrained.network import UntrainedNetwork
 from cs_lip.recovery.adam import Adam
+from cs_lip.recovery.auto import Auto
+from cs_lip.recovery.baselines import Lasso, OrthogonalMatchingPursuit, TotalVariation
 from cs_lip.recovery.fidelity import Fidelity
+from cs_lip.recovery.image_adaptive import ImageAdaptive
 from cs_lip.recovery.latent_search import LatentSearch
 from cs_lip.recovery.lbfgs import LBFGS
 from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
@@ -18,13 +21,21 @@ from cs_lip.recovery.problem import pose
 from cs_lip.recovery.solution import Recovery, Status
 from cs_lip.recovery.solver import Found, Solver, Task
 from cs_lip.recovery.trace import Cancel, Observe, Progress, Trace
+from cs_lip.recovery.untrained_fit import UntrainedFit
 
 SOLVERS: dict[str, Callable[[], Solver]] = {
+    "auto": Auto,
     "latent-search": LatentSearch,
     "csgm": lambda: Adam(steps=1000, learning_rate=0.1, decay=False),
     "adam": Adam,
     "lbfgs": LBFGS,
     "levenberg-marquardt": LevenbergMarquardt,
+    "image-adaptive": ImageAdaptive,
+    "lasso-dct": Lasso,
+    "lasso-wavelet": lambda: Lasso(transform="wavelet"),
+    "omp": OrthogonalMatchingPursuit,
+    "tv": TotalVariation,
+    "untrained": UntrainedFit,
 }
 """The solvers by name; the first is the default."""
 

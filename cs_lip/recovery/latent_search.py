@@ -52,6 +52,7 @@ class LatentSearch(LatentSolver):
         rounds: of every wave.
         last: for the images that no wave explains, on the best ``wave`` survivors; None to leave them at that.
         refine: the refinement of the best rows of a wave, and of the last round.
+        scout: the refinement of learned starts; it gives up early, since from those it gets on fast or not at all.
         wave: starts of each image in the first wave, starts for one refined row, and by how many the waves grow.
         restarts: starts of each image in all waves.
         learned: starts of each image that come before the waves, where there is an encoder.
@@ -63,6 +64,7 @@ class LatentSearch(LatentSolver):
     )
     last: Round | None = field(default_factory=lambda: Round(Adam(steps=400, decay=False, coarse=True), keep=0.1))
     refine: LevenbergMarquardt = field(default_factory=LevenbergMarquardt)
+    scout: LevenbergMarquardt = field(default_factory=lambda: LevenbergMarquardt(settled=0.1))
     wave: int = 10
     restarts: int = 60
     learned: int = 3
@@ -88,7 +90,7 @@ class LatentSearch(LatentSolver):
         found = rows.best(problem)
         for place in range(self.learned):
             chosen = _of_open_images(_nth_of_each(rows, place), problem, found)
-            found = self.refine.solve(problem, chosen.latents, chosen.which, task.trace).join(found).best(problem)
+            found = self.scout.solve(problem, chosen.latents, chosen.which, task.trace).join(found).best(problem)
         return found
 
     def _in_waves(

@@ -1,6 +1,6 @@
 """The contract of a solver: a task in, images out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -37,6 +37,10 @@ class Task:
     restarts: int | None = None
     latent_penalty: float | None = None
     encoder: Encoder | None = None
+
+    def only(self, which: Tensor) -> "Task":
+        """The task of some of its images, by their indices ``(count,)``."""
+        return replace(self, problem=self.problem.only(which), trace=self.trace.of(which))
 
     @property
     def generator(self) -> Generator:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from torch import Tensor
 
@@ -64,15 +64,47 @@ class Trace:
         if self._observe is not None:
             self._observe(images.detach(), which)
 
-    @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
+    def timed(self, phase: str) -> AbstractContextManager[None]:
         """Add the wall time of the block to ``phase``."""
+        return self._timed(phase)
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
         began = time.perf_counter()
         try:
             yield
         finally:
             self.timings[phase] = self.timings.get(phase, 0.0) + time.perf_counter() - began
 
+    def of(self, which: Tensor) -> "Trace":
+        """The same log for whoever works on some of the images only, ``(count,)``, and numbers these from 0."""
+        return _Part(self, which)
+
     def seconds(self) -> float:
         """Wall time since the recovery began."""
         return time.perf_counter() - self._began
+
+
+class _Part(Trace):
+    """See `Trace.of`."""
+
+    def __init__(self, whole: Trace, which: Tensor) -> None:
+        super().__init__(whole._problem.only(which))
+        self.history, self.timings = whole.history, whole.timings
+        self._whole, self._which = whole, which
+
+    @property
+    def cancelled(self) -> bool:
+        return self._whole.cancelled
+
+    def note(self, phase: str, relative_residual: Tensor, which: Tensor) -> None:
+        self._whole.note(phase, relative_residual, self._which[which])
+
+    def observe(self, images: Tensor, which: Tensor) -> None:
+        self._whole.observe(images, self._which[which])
+
+    def timed(self, phase: str) -> AbstractContextManager[None]:
+        return self._whole.timed(phase)
+
+    def seconds(self) -> float:
+        return self._whole.seconds()

@@ -85,6 +85,7 @@ class PenalisedLeastSquares(ABC):
                 watch = Watch(task.trace, "path", index)
                 choice = self._held_out(whole, splits, watch) if splits else self._discrepancy(whole, watch)
             note = {"lambda": choice.level, "lambdas": choice.levels, "held_out_errors": choice.errors}
+            note |= {"held_out": sum(out.m for _, out in splits), "held_out_misfit": min(choice.errors, default=None)}
             if not splits:
                 # They are explained as they are, and iterating to the end could take that back.
                 return Estimate(whole.image(choice.start), note)
@@ -122,7 +123,7 @@ class PenalisedLeastSquares(ABC):
         levels, point = self._levels(whole), np.zeros_like(whole.correlation)
         for level in levels:
             point = whole.minimise(level, point, self.iterations, self.tolerance, watch).coefficients
-            residual = whole.problem.residual(whole.image(point)[None], torch.tensor([0]))
+            residual = whole.problem.residual(whole.image(point)[None].clamp(0, 1), torch.tensor([0]))
             if watch.trace.cancelled or bool(whole.problem.explained(residual, torch.tensor([0]))):
                 break
         return Choice(level, point, levels[: levels.index(level) + 1], [])
