@@ -32,12 +32,15 @@ from cs_lip.evaluation.store import (
     summary_json,
 )
 from cs_lip.operators import LinearOperator, check_response, operator_from_recipe
-from cs_lip.priors import DEFAULT_GENERATOR, Generator, load_generator
+from cs_lip.priors import DEFAULT_GENERATOR, Encoder, Generator, load_generator, load_start
 from cs_lip.recovery import DEFAULT_SOLVER, SOLVERS, Fidelity, pose, pose_latents
 from cs_lip.recovery import recover as recover_images
 from cs_lip.recovery.fidelity import DEFAULT_CONTAMINATION, FIDELITIES
 from cs_lip.report.figures import save_recovery_figure
 from cs_lip.report.text import run_table
+
+CHOICES = [name for name in SOLVERS if name != "untrained"]
+"""Untrained networks have a command of their own, `cs-lip restore`."""
 
 DEFAULT_FIDELITY = next(iter(FIDELITIES))
 
@@ -47,6 +50,7 @@ class Task:
     """Everything a recovery needs, checked."""
 
     generator: Generator
+    encoder: Encoder | None
     operator: LinearOperator
     measurements: Measurements
     truth: Tensor | None
@@ -62,7 +66,7 @@ class Task:
 @click.option("--generator", default=DEFAULT_GENERATOR, show_default=True, help="A bundled name, or a weight file.")
 @click.option("--noise", type=float, help="Standard deviation on every real measurement.  [default: 0]")
 @outlier_options()
-@click.option("--solver", type=click.Choice(list(SOLVERS)), default=DEFAULT_SOLVER, show_default=True)
+@click.option("--solver", type=click.Choice(CHOICES), default=DEFAULT_SOLVER, show_default=True)
 @click.option("--restarts", type=int, help="Random starts for each image.  [default: the solver's own]")
 @click.option("--fidelity", type=click.Choice(list(FIDELITIES)), default=DEFAULT_FIDELITY, show_default=True)
 @click.option(
@@ -78,7 +82,10 @@ class Task:
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON and nothing else.")
 def recover(out: Path | None, overwrite: bool, as_json: bool, solver: str, restarts: int | None, **asked: Any) -> None:
-    """Recover images from few measurements with a pretrained generator.
+    """Recover images from few measurements with a pretrained generator, or with a classical solver.
+
+    The default solver searches the generator's latents, and for images that no latent draws it goes on to tune the
+    generator, or to a classical solver, whichever predicts held-out measurements best; the table says which.
 
     Without --image or --from, bundled samples are measured: unseen draws of the generator, which it can draw exactly,
     and real photographs, which it cannot.
@@ -129,13 +136,14 @@ def _task(
     rho, bad = _fidelity(fidelity, contamination), asked_outliers(outliers, outlier_kind)
     where = find_device(device)
     prior = load_generator(generator).fold().to(where)
+    encoder = load_start(generator)
     config: dict[str, Any] = {"generator": generator, "seed": seed, "device": device}
     if source is not None:
         own = {"--measurements": count, "--operator": operator, "--image": images or None, "--outliers": outliers}
         clash = [name for name, value in own.items() if value is not None]
         if clash:
             raise ValueError(f"{clash[0]} cannot go with --from, whose file says it already; try one of the two")
-        return _stored_task(source, prior, noise, rho, config)
+        return _stored_task(source, prior, encoder, noise, rho, config)
     if count is None:
         raise ValueError("--measurements is missing; try --measurements 500, or --from FILE for stored measurements")
     level = noise or 0.0
@@ -143,7 +151,7 @@ def _task(
     energy = float(chosen(truth).abs().square().sum())
     config |= {"images": [str(path) for path in images] or "bundled samples", "outliers": bad and asdict(bad)}
     config |= _operator_config(chosen, level) | {"snr_db": snr_db(energy, len(truth) * chosen.m, level)}
-    return Task(prior, chosen, values, truth, rho, config)
+    return Task(prior, encoder, chosen, values, truth, rho, config)
 
 
 def _fidelity(name: str, contamination: float | None) -> Fidelity:
@@ -162,7 +170,12 @@ def _fidelity(name: str, contamination: float | None) -> Fidelity:
 
 
 def _stored_task(
-    source: Path, prior: Generator, noise: float | None, fidelity: Fidelity, config: dict[str, Any]
+    source: Path,
+    prior: Generator,
+    encoder: Encoder | None,
+    noise: float | None,
+    fidelity: Fidelity,
+    config: dict[str, Any],
 ) -> Task:
     stored = load_measurements(source)
     operator = operator_from_recipe(stored.recipe)
@@ -178,7 +191,7 @@ def _stored_task(
     values = stored.values.to(prior.device)
     measurements = replace(stored, values=values, noise=level)
     config |= {"from": str(source)} | _operator_config(operator, level)
-    return Task(prior, operator, measurements, None, fidelity, config)
+    return Task(prior, encoder, operator, measurements, None, fidelity, config)
 
 
 def _operator_config(operator: LinearOperator, noise: float) -> dict[str, Any]:
@@ -197,6 +210,7 @@ def _run(task: Task, solver: str, restarts: int | None, seed: int) -> Run:
             fidelity=task.fidelity,
             restarts=restarts,
             noise=measured.noise,
+            encoder=task.encoder,
             seed=seed,
             progress=bar.update,
             cancel=cancel,

@@ -58,9 +58,9 @@ class Run:
 def summary(run: Run) -> dict[str, Any]:
     """The run as ``summary.json`` holds it: ``config``, ``versions`` and a row for each of the ``images``.
 
-    A row is ``{name, source, psnr_db, ssim, mse, relative_residual, status, seconds}``; what needs a truth is None
-    without one, and SSIM in images that are smaller than its window. Images are recovered as a batch, so ``seconds`` is
-    each one's equal share of the wall time.
+    A row is ``{name, source, psnr_db, ssim, mse, relative_residual, status, solver, seconds, note}``; what needs a
+    truth is None without one, and SSIM in images that are smaller than its window. Images are recovered as a batch, so
+    ``seconds`` is each one's equal share of the wall time.
     """
     rows = []
     share = run.recovery.timings["total"] / len(run.measurements.names)
@@ -72,7 +72,9 @@ def summary(run: Run) -> dict[str, Any]:
                 **_quality(run, index),
                 "relative_residual": _finite(run.recovery.relative_residual[index]),
                 "status": run.recovery.status[index].value,
+                "solver": run.recovery.notes[index].get("chosen", run.config.get("solver")),
                 "seconds": share,
+                "note": run.recovery.notes[index],
             }
         )
     return {"config": run.config, "versions": run.versions, "images": rows}

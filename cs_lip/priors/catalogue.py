@@ -169,6 +169,11 @@ def read_entry(path: Path) -> Entry:
     return entry
 
 
+def is_known(name: str) -> bool:
+    """Whether there is a generator of that name, bundled or the user's own."""
+    return name in bundled_generators() or (bool(NAME.fullmatch(name)) and (user_folder() / f"{name}.toml").is_file())
+
+
 def find_entry(name: str) -> Entry:
     """The entry of a generator, bundled or the user's own.
 

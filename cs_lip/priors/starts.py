@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cs_lip.files import atomic_path
-from cs_lip.priors.catalogue import Entry, find_entry, user_folder
+from cs_lip.priors.catalogue import Entry, find_entry, is_known, user_folder
 from cs_lip.priors.encoder import Encoder
 from cs_lip.priors.reading.weights import read_metadata, sha256_of
 
@@ -49,13 +49,19 @@ def find_start(entry: Entry) -> StartFile | None:
     return None
 
 
-def load_start(name: str) -> Encoder | None:
-    """The learned start of a generator known by name, frozen and on the CPU; None where it has none.
+def load_start(name_or_file: str | Path) -> Encoder | None:
+    """The learned start of a generator, frozen and on the CPU; None where it has none, as a file without a name.
+
+    Args:
+        name_or_file: as for `load_generator`.
 
     Raises:
-        ValueError: there is no such generator, or the file is damaged, has another checksum than the catalogue's, or
-            belongs to other weights.
+        ValueError: the learned start is damaged, has another checksum than the catalogue's, or belongs to other
+        weights.
     """
+    name = str(name_or_file)
+    if isinstance(name_or_file, Path) or not is_known(name):
+        return None
     entry = find_entry(name)
     start = find_start(entry)
     if start is None:

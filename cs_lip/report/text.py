@@ -10,6 +10,7 @@ COLUMNS = (
     ("MSE", "mse", "{:.1e}"),
     ("residual", "relative_residual", "{:.1e}"),
     ("status", "status", "{}"),
+    ("solver", "solver", "{}"),
     ("seconds", "seconds", "{:.1f}"),
 )
 
@@ -20,7 +21,7 @@ def run_table(summary: dict[str, Any]) -> str:
     for row in summary["images"]:
         lines.append([form.format(row[key]) if row[key] is not None else "-" for _, key, form in COLUMNS])
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    texts = ("name", "source", "status")
+    texts = ("name", "source", "status", "solver")
     aligned = [
         "  ".join(
             cell.ljust(width) if key in texts else cell.rjust(width)
