@@ -140,21 +140,22 @@ def pursue(matrix: Array, y: Array, columns: int) -> Array:
     norms, size = np.linalg.norm(matrix, axis=0), float(np.linalg.norm(y))
     if size == 0:
         return np.zeros((matrix.shape[1], 1), np.float32)
-    norms = np.maximum(norms, max(LEAST_NORM * float(norms.max()), np.finfo(np.float32).tiny))
+    norms = norms.clip(max(LEAST_NORM * float(norms.max()), 1e-30))
     scale = SCALED_NORM / size
     with warnings.catch_warnings():
         # That no further column adds anything is an answer.
         warnings.simplefilter("ignore", RuntimeWarning)
-        path = orthogonal_mp(
-            np.asfortranarray(matrix / norms),
-            y * np.float32(scale),
-            n_nonzero_coefs=columns,
-            precompute=False,
-            copy_X=False,
-            return_path=True,
+        path: Array = np.asarray(
+            orthogonal_mp(
+                np.asfortranarray(matrix / norms),
+                y * np.float32(scale),
+                n_nonzero_coefs=columns,
+                precompute=False,
+                copy_X=False,
+                return_path=True,
+            )
         )
-    path = path.reshape(matrix.shape[1], -1)
-    return np.asarray(path / (norms[:, None] * scale), np.float32)
+    return np.asarray(path.reshape(len(norms), -1) / (norms[:, None] * scale), np.float32)
 
 
 def _rows(dictionary: Array, problem: Problem) -> Array:
