@@ -111,6 +111,22 @@ class Encoder(nn.Module):
     ) -> Tensor:
         """Latents ``(rows, *latent_shape)`` for measurements ``y = A x + noise`` by any linear operator.
 
+        They are made of the `linear_estimate`, whose arguments these are.
+        """
+        told, variances = self.linear_estimate(responses, residuals, gain, noise, perturbed=perturbed)
+        return self.latents(told, variances)
+
+    def linear_estimate(
+        self,
+        responses: Tensor,
+        residuals: Tensor,
+        gain: float,
+        noise: float = 0.0,
+        *,
+        perturbed: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The coefficients ``c`` ``(rows, components)``, of the image ``mean + V c``, and their error variances.
+
         With ``B = A V`` the linear estimate of least mean squared error is
 
             c = P B^T (y - A mean) / r ,   P = (B^T B / r + diag(1 / e))^-1 ,   r = noise^2 + gain rest / m ,
@@ -135,7 +151,7 @@ class Encoder(nn.Module):
         precision = exact @ exact.T + torch.diag(1 / self.variances.double())
         covariance: Tensor = torch.linalg.inv(precision)
         told = residuals.double() / math.sqrt(variance) @ exact.T @ covariance
-        return self.latents(told.to(self.mean), covariance.diagonal().to(self.mean))
+        return told.to(self.mean), covariance.diagonal().to(self.mean)
 
     def latents(self, coefficients: Tensor, variances: Tensor) -> Tensor:
         """Latents ``(rows, *latent_shape)`` for linear estimates of the coefficients and their error variances.

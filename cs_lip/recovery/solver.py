@@ -56,6 +56,20 @@ class Task:
         return self.prior
 
     @property
+    def required_encoder(self) -> Encoder:
+        """The encoder, for solvers that cannot do without.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.encoder is None:
+            raise ValueError(
+                "this solver needs the learned start of the generator, got none; try encoder=load_start(NAME), or first "
+                "`cs-lip train-start --generator NAME`"
+            )
+        return self.encoder
+
+    @property
     def network(self) -> UntrainedNetwork:
         """The prior, where it is an untrained network.
 
