@@ -11,6 +11,7 @@ from cs_lip.recovery.latent_search import LatentSearch, Round
 from cs_lip.recovery.latent_solver import Candidates, LatentSolver
 from cs_lip.recovery.lbfgs import LBFGS
 from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
+from cs_lip.recovery.linear_estimate import LinearEstimate
 from cs_lip.recovery.median_of_means import MedianOfMeans
 from cs_lip.recovery.min_max import MinMax
 from cs_lip.recovery.problem import Problem, pose
@@ -41,6 +42,7 @@ __all__ = [
     "LatentSolver",
     "LeastSquares",
     "LevenbergMarquardt",
+    "LinearEstimate",
     "MedianOfMeans",
     "MinMax",
     "Observe",

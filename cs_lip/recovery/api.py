@@ -17,6 +17,7 @@ from cs_lip.recovery.image_adaptive import ImageAdaptive
 from cs_lip.recovery.latent_search import LatentSearch
 from cs_lip.recovery.lbfgs import LBFGS
 from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
+from cs_lip.recovery.linear_estimate import LinearEstimate
 from cs_lip.recovery.problem import pose
 from cs_lip.recovery.solution import Recovery, Status
 from cs_lip.recovery.solver import Found, Solver, Task
@@ -31,6 +32,7 @@ SOLVERS: dict[str, Callable[[], Solver]] = {
     "lbfgs": LBFGS,
     "levenberg-marquardt": LevenbergMarquardt,
     "image-adaptive": ImageAdaptive,
+    "linear-estimate": LinearEstimate,
     "lasso-dct": Lasso,
     "lasso-wavelet": lambda: Lasso(transform="wavelet"),
     "omp": OrthogonalMatchingPursuit,

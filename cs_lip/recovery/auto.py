@@ -11,21 +11,26 @@ from cs_lip.recovery.baselines import Lasso, TotalVariation
 from cs_lip.recovery.fidelity import LeastSquares
 from cs_lip.recovery.image_adaptive import ImageAdaptive
 from cs_lip.recovery.latent_search import LatentSearch
+from cs_lip.recovery.linear_estimate import LinearEstimate
 from cs_lip.recovery.problem import LEAST_HELD_OUT
 from cs_lip.recovery.solver import Found, Note, Solver, Task
 from cs_lip.recovery.untrained_fit import UntrainedFit
+
+FEW = 4 * LEAST_HELD_OUT
+"""Below so many measurements what could be held out is too much of them, and says too little."""
 
 
 @dataclass(frozen=True)
 class Auto:
     """Chooses, for every image, from the measurements alone.
 
-    With a generator, a latent search comes first. An image that it explains down to the noise is in the generator's
-    range and finished: nothing could improve on it but by fitting noise. For the others the generator's weights are
+    With a generator, a latent search comes first. An image that it explains down to the noise, with at least as many
+    measurements as latents, is in the generator's range and finished: nothing could improve on it but by fitting noise.
+    For the others the generator's weights are
     tuned to the measurements (`ImageAdaptive`), and the same measurements are fitted by total variation, which knows no
     faces but anything with edges; the one with the smaller error on held-out measurements is the result. A difference
-    within the error of that comparison decides for the generator. With fewer than 20 measurements none can be held out,
-    and the search is all.
+    within the error of that comparison decides for the generator. With fewer than 40 measurements none are held out,
+    and the best linear estimate is the result, or without an encoder that of the search.
 
     Without any prior, the lasso in wavelets competes with total variation; an untrained network is fitted by
     `UntrainedFit`. Every image's note says what was ``chosen`` and the ``reason``.
@@ -35,12 +40,14 @@ class Auto:
     Attributes:
         search: of latents.
         beyond: the solver of images beyond the range; its own search is replaced by ``search``.
+        few: for fewer than 40 measurements, where there is an encoder.
         rivals: classical solvers, best known first; only the first beside a generator.
         untrained: the solver of untrained networks.
     """
 
     search: Solver = field(default_factory=lambda: LatentSearch(restarts=10, last=None))
     beyond: ImageAdaptive = field(default_factory=ImageAdaptive)
+    few: Solver = LinearEstimate()
     rivals: tuple[Solver, ...] = (TotalVariation(), Lasso(transform="wavelet"))
     untrained: Solver = field(default_factory=UntrainedFit)
 
@@ -50,18 +57,20 @@ class Auto:
             return _because(self.untrained.recover(task), "untrained", "the prior is an untrained network")
         if task.prior is None:
             return self._best(task, {_name(rival): rival.recover(task) for rival in self.rivals})
+        few = f"fewer than {FEW} measurements leave none to judge by"
+        if task.problem.m < FEW and task.encoder is not None:
+            return _because(self.few.recover(task), "linear-estimate", few)
         start = self.search.recover(task)
-        found = _because(start, "latent-search", "it explains the measurements down to the noise")
+        if task.problem.m < FEW or task.trace.cancelled:
+            return _because(start, "latent-search", few if task.problem.m < FEW else "it was interrupted")
         every = torch.arange(task.problem.images, device=start.images.device)
-        which = every[~task.problem.explained(start.residual, every)]
-        if len(which) == 0:
-            return found
-        return _put(found, which, self._beyond(task.only(which), _rows(start, which)))
+        in_range = task.problem.explained(start.residual, every) & (task.problem.m >= task.generator.latent_size)
+        found = _because(start, "latent-search", "it explains the measurements down to the noise")
+        which = every[~in_range]
+        return _put(found, which, self._beyond(task.only(which), _rows(start, which))) if len(which) else found
 
     def _beyond(self, task: Task, start: Found) -> Found:
-        """The result for images that the search does not explain."""
-        if task.problem.m < 2 * LEAST_HELD_OUT:
-            return _because(start, "latent-search", "there are too few measurements to hold out any")
+        """The result for images that are not known to be in the generator's range."""
         tried = {"image-adaptive": replace(self.beyond, search=_Given(start)).recover(task)}
         if isinstance(task.problem.fidelity, LeastSquares) and not task.trace.cancelled:
             tried[_name(self.rivals[0])] = self.rivals[0].recover(task)
