@@ -14,6 +14,7 @@ from cs_lip.recovery.latent_search import LatentSearch
 from cs_lip.recovery.linear_estimate import LinearEstimate
 from cs_lip.recovery.problem import LEAST_HELD_OUT
 from cs_lip.recovery.solver import Found, Note, Solver, Task
+from cs_lip.recovery.tuning import in_range
 from cs_lip.recovery.untrained_fit import UntrainedFit
 
 FEW = 4 * LEAST_HELD_OUT
@@ -47,7 +48,7 @@ class Auto:
 
     search: Solver = field(default_factory=lambda: LatentSearch(restarts=10, last=None))
     beyond: ImageAdaptive = field(default_factory=ImageAdaptive)
-    few: Solver = LinearEstimate()
+    few: Solver = field(default_factory=LinearEstimate)
     rivals: tuple[Solver, ...] = (TotalVariation(), Lasso(transform="wavelet"))
     untrained: Solver = field(default_factory=UntrainedFit)
 
@@ -63,10 +64,8 @@ class Auto:
         start = self.search.recover(task)
         if task.problem.m < FEW or task.trace.cancelled:
             return _because(start, "latent-search", few if task.problem.m < FEW else "it was interrupted")
-        every = torch.arange(task.problem.images, device=start.images.device)
-        in_range = task.problem.explained(start.residual, every) & (task.problem.m >= task.generator.latent_size)
         found = _because(start, "latent-search", "it explains the measurements down to the noise")
-        which = every[~in_range]
+        which = torch.nonzero(~in_range(task, start)).flatten()
         return _put(found, which, self._beyond(task.only(which), _rows(start, which))) if len(which) else found
 
     def _beyond(self, task: Task, start: Found) -> Found:

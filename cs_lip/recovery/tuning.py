@@ -227,24 +227,31 @@ def _watch(fits: Sequence[_Descent], rules: Sequence[CrossValidation], iteration
             alive = alive[~torch.tensor(finished, device=alive.device)]
 
 
+def in_range(task: Task, start: Found) -> Tensor:
+    """Whether the generator is known to draw each image, ``(images,)``: the search explains its measurements, and they
+    are no fewer than the latents, which could explain fewer of them whatever the image."""
+    every = torch.arange(task.problem.images, device=start.images.device)
+    return task.problem.explained(start.residual, every) & (task.problem.m >= task.generator.latent_size)
+
+
 def beyond_the_range(
     task: Task, start: Found, improve: Callable[[Found, Tensor], tuple[Tensor, Tensor, tuple[Note, ...]]]
 ) -> Found:
-    """What a latent search found, improved where it does not explain the measurements.
+    """What a latent search found, improved where the image is not `in_range`.
 
     Args:
-        improve: from what was found and the indices ``(rows,)`` of the images that it does not explain to images
+        improve: from what was found and the indices ``(rows,)`` of the images to improve to images
             ``(rows, *image_shape)``, whether each ran out of iterations, and a note for each.
     """
     problem = task.problem
     every = torch.arange(problem.images, device=start.images.device)
-    explained = problem.explained(start.residual, every)
-    which = every[~explained]
+    done = in_range(task, start)
+    which = every[~done]
     notes: list[Note] = [{"kept": "the latent search explains the measurements"} for _ in range(problem.images)]
     if len(which) == 0:
         return replace(start, notes=tuple(notes))
     found, exhausted, found_notes = improve(start, which)
-    images, ran_out = start.images.clone(), torch.zeros_like(explained)
+    images, ran_out = start.images.clone(), torch.zeros_like(done)
     images[which], ran_out[which] = found, exhausted
     for index, note in zip(which.tolist(), found_notes, strict=True):
         notes[index] = note
