@@ -11,6 +11,7 @@ from cs_lip.recovery.baselines import Lasso, TotalVariation
 from cs_lip.recovery.fidelity import LeastSquares
 from cs_lip.recovery.image_adaptive import ImageAdaptive
 from cs_lip.recovery.latent_search import LatentSearch
+from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
 from cs_lip.recovery.linear_estimate import LinearEstimate
 from cs_lip.recovery.problem import LEAST_HELD_OUT
 from cs_lip.recovery.solver import Found, Note, Solver, Task
@@ -46,7 +47,7 @@ class Auto:
         untrained: the solver of untrained networks.
     """
 
-    search: Solver = field(default_factory=lambda: LatentSearch(restarts=10, last=None))
+    search: Solver = field(default_factory=lambda: LatentSearch(restarts=10, last=None, refine=LevenbergMarquardt(20)))
     beyond: ImageAdaptive = field(default_factory=ImageAdaptive)
     few: Solver = field(default_factory=LinearEstimate)
     rivals: tuple[Solver, ...] = (TotalVariation(), Lasso(transform="wavelet"))
