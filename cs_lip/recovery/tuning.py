@@ -28,7 +28,7 @@ EVERY = 10
 LATE = 0.9
 """The part of the iterations after which a best iterate means that more of them would be better still."""
 
-MOST_FOLDS, ENOUGH_HELD_OUT = 5, 250
+MOST_FOLDS, ENOUGH_HELD_OUT = 3, 150
 
 RATE, RATE_GROWS = 1e-4, 3000
 
@@ -69,7 +69,7 @@ class Tuning:
             tuned on photographs and the second suits denoising.
         held_out: fraction of the measurements; None for a tenth, but no fewer than ten of them.
         folds: fits with different measurements held out, whose misfits are averaged; None for as many as hold out 250
-            in all, and at most five.
+            in all, and at most three.
         patience: iterations without a lower held-out misfit after which an image is done.
     """
 
@@ -78,7 +78,7 @@ class Tuning:
     total_variation: float | None = None
     held_out: float | None = None
     folds: int | None = None
-    patience: int = 100
+    patience: int = 80
 
     def __post_init__(self) -> None:
         """Refuse settings that make no descent."""
