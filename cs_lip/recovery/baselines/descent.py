@@ -1,4 +1,4 @@
-"""``min_c |A W^H c - y|^2 / 2 + lambda g(c)`` for one image: accelerated proximal gradient, matrix-free."""
+"""``min_c |A (b + W^H c) - y|^2 / 2 + lambda g(c)`` for one image: accelerated proximal gradient, matrix-free."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +40,7 @@ class Descent:
         penalty: makes ``lambda g``.
         penalised: 1 for each coefficient that counts in g, or else 0, ``(k,)``.
         squared_norm: |A|^2 or a bound above it; the step is its inverse.
+        base: ``b``, the image at c = 0, ``A.in_shape`` or a number.
     """
 
     problem: Problem
@@ -47,13 +48,15 @@ class Descent:
     penalty: Penalty
     penalised: Array
     squared_norm: float
+    base: Tensor | float = 0.0
 
     def image(self, coefficients: Array) -> Tensor:
-        """``W^H c``, ``A.in_shape``."""
-        return as_tensor(self.problem, self.analysis.rmatvec(coefficients), *self.problem.operator.in_shape)
+        """``b + W^H c``, ``A.in_shape``."""
+        deviation = as_tensor(self.problem, self.analysis.rmatvec(coefficients), *self.problem.operator.in_shape)
+        return self.base + deviation
 
     def measure(self, coefficients: Array) -> Array:
-        """``A W^H c``, ``(m,)``."""
+        """``A (b + W^H c)``, ``(m,)``; affine in c, which a gradient step does not mind."""
         return as_array(self.problem.measure(self.image(coefficients)[None]))
 
     def adjoint(self, vector: Array) -> Array:
@@ -63,8 +66,9 @@ class Descent:
 
     @cached_property
     def correlation(self) -> Array:
-        """``W A^H y``, ``(k,)``: minus the gradient at zero."""
-        return self.adjoint(as_array(self.problem.measurements))
+        """``W A^H (y - A b)``, ``(k,)``: minus the gradient at zero."""
+        at_zero = self.measure(np.zeros(self.analysis.shape[0], np.float32))
+        return self.adjoint(as_array(self.problem.measurements) - at_zero)
 
     def minimise(self, level: float, start: Array, iterations: int, tolerance: float, watch: "Watch") -> Point:
         """Minimise at ``lambda = level`` until a step moves less than ``tolerance`` of the coefficients' norm."""
