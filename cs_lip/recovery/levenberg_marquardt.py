@@ -7,13 +7,14 @@ from torch import Tensor
 
 from cs_lip.recovery.latent_problem import LatentProblem
 from cs_lip.recovery.latent_solver import Candidates, LatentSolver
+from cs_lip.recovery.levenberg_marquardt_steps import Curvature, DenseCurvature, MatrixFreeCurvature
 from cs_lip.recovery.trace import Trace
 
 SPREAD = (0.1, 1.0, 10.0)
 """The dampings tried in one batch, relative to the current one: three forward passes cost little beside a Jacobian."""
 
-REUSES, PAYS = 6, 0.05
-"""A Jacobian is used for up to six more steps, as long as each lowers f by five percent."""
+PAYS = 0.05
+"""A curvature is used again as long as each step lowers f by five percent."""
 
 SMALLEST_DAMPING, LARGEST_DAMPING = 1e-9, 1e6
 
@@ -33,8 +34,12 @@ class LevenbergMarquardt(LatentSolver):
     exactly and not up to the penalty's bias; (3) H is kept while its steps still pay; (4) J is multiplied in bfloat16
     where that is faster. Residual and gradient are always exact, so (3) and (4) cost iterations but no accuracy.
 
+    Above ``dense_up_to`` latents no Jacobian is formed: conjugate gradients solve the three systems together, down to
+    a tenth of the gradient, with ``c I`` for ``diag(H)`` (`MatrixFreeCurvature`), and (3) and (4) do not apply.
+
     Cost: k forward passes for an iteration's Jacobian; 4 forward passes, one backward pass and the solution of three
-    k x k systems for each of its steps.
+    k x k systems for each of its steps. Without a Jacobian, a tangent and a backward pass for each conjugate gradient
+    instead, at most k and as a rule far fewer.
 
     Attributes:
         iterations: Jacobians at most for a row.
@@ -42,12 +47,14 @@ class LevenbergMarquardt(LatentSolver):
             residual, over the measurements that the fidelity trusts, by less than the fraction ``settled``.
         restarts: starts an image, when it is the solver on its own. Random starts mostly end in local minima; see
             `cs_lip.recovery.latent_search` for better ones.
+        dense_up_to: the most latents, k, for which Jacobians are formed.
     """
 
     iterations: int = 60
     settled: float = 0.03
     window: int = 3
     restarts: int = 3
+    dense_up_to: int = 256
 
     def solve(self, problem: LatentProblem, latents: Tensor, which: Tensor, trace: Trace) -> Candidates:
         """Refine every row; they come back in their order."""
@@ -68,8 +75,8 @@ class LevenbergMarquardt(LatentSolver):
         residual, damping = problem.residual(latent, image), 1.0
         levels = [float(problem.problem.variance(residual))]
         for _ in range(self.iterations):
-            curvature = _curvature(problem, latent, residual)  # (4)
-            for use in range(1 + REUSES):  # (3)
+            curvature = self._curvature(problem, latent, residual, damping)
+            for use in range(1 + curvature.reuses):  # (3)
                 penalty = problem.relaxed_penalty(residual)  # (2)
                 before = problem.objective(residual, latent, penalty)
                 trial = _step(problem, latent, image, curvature, penalty, damping, before, patient=use == 0)
@@ -87,19 +94,17 @@ class LevenbergMarquardt(LatentSolver):
                 return latent, residual, False
         return latent, residual, True
 
-
-def _curvature(problem: LatentProblem, latent: Tensor, residual: Tensor) -> Tensor:
-    """J^T W J / gain at one row, (k, k)."""
-    jacobian = problem.linearise(latent[0], coarse=True)
-    weighted = jacobian * problem.problem.fidelity.weights(residual)
-    return weighted @ jacobian.T / problem.problem.gain
+    def _curvature(self, problem: LatentProblem, latent: Tensor, residual: Tensor, damping: float) -> Curvature:
+        if latent[0].numel() <= self.dense_up_to:
+            return DenseCurvature(problem, latent, residual)  # (4)
+        return MatrixFreeCurvature(problem, latent, residual, damping * SPREAD[0])
 
 
 def _step(
     problem: LatentProblem,
     latent: Tensor,
     image: Tensor,
-    curvature: Tensor,
+    curvature: Curvature,
     penalty: float,
     damping: float,
     before: Tensor,
@@ -114,14 +119,10 @@ def _step(
     _, slope = problem.gradient(latent, image)
     point = latent.flatten()
     gradient = slope.flatten() / 2 + (penalty - problem.penalty) * point
-    hessian = curvature + penalty * torch.eye(len(point), dtype=point.dtype, device=point.device)
-    # Without a penalty, a latent that the image does not depend on has a zero here, which would undo the damping.
-    scale = hessian.diagonal().clamp(min=torch.finfo(point.dtype).eps * float(hessian.diagonal().max()))
+    damped = curvature.damped(gradient, penalty)
     while damping <= LARGEST_DAMPING:
         dampings = damping * torch.tensor(SPREAD, dtype=point.dtype, device=point.device)
-        damped = hessian + dampings[:, None, None] * torch.diag(scale)
-        steps = torch.linalg.solve_ex(damped, gradient.expand(len(dampings), -1)).result
-        trials = (point - steps).reshape(-1, *latent.shape[1:])
+        trials = (point - damped(dampings)).reshape(-1, *latent.shape[1:])
         residuals = problem.residual(trials, image.expand(len(trials)))  # (1)
         values = problem.objective(residuals, trials, penalty)
         values = torch.where(torch.isfinite(values), values, torch.inf)
