@@ -20,7 +20,9 @@ from cs_lip.cli.train_start import train_start
 from cs_lip.operators import Gaussian, Mask, SubsampledFourier, bernoulli_mask
 from cs_lip.operators.vectors import as_real
 from cs_lip.priors import Encoder, Generator, find_entry, load_generator, load_start, read_start, write_start
-from cs_lip.priors.starts import METADATA
+from cs_lip.priors.adding import add_generator, remove_generator
+from cs_lip.priors.catalogue import pretrained_folder
+from cs_lip.priors.starts import METADATA, own_start_path
 from cs_lip.seeding import stream
 from cs_lip.training import StartSettings, StartTraining
 from cs_lip.training.random_operators import KINDS, estimates, random_operator
@@ -367,3 +369,12 @@ def test_a_bundled_start_with_another_checksum_is_refused(home: Path, monkeypatc
     with pytest.raises(ValueError, match="SHA-256") as refused:
         load_start("digiface-dcgan")
     assert_one_sentence(refused.value)
+
+
+def test_a_learned_start_goes_with_its_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CS_LIP_HOME", str(tmp_path))
+    weights = pretrained_folder() / "mnist-dcgan-28.safetensors"
+    add_generator(weights, "mine")
+    own_start_path("mine").write_bytes(b"a start")
+    remove_generator("mine")
+    assert not own_start_path("mine").exists()

@@ -67,7 +67,16 @@ def test_the_trained_generator_is_small_and_says_the_command_that_made_it() -> N
 
 
 def test_every_weight_file_is_in_the_catalogue() -> None:
-    assert {path.name for path in PRETRAINED.glob("*.safetensors")} == {entry["file"] for entry in CATALOGUE.values()}
+    named = [entry[key] for entry in CATALOGUE.values() for key in ("file", "start_file") if key in entry]
+    assert {path.name for path in PRETRAINED.glob("*.safetensors")} == set(named)
+
+
+def test_the_learned_start_of_the_faces_is_small_and_as_the_catalogue_says() -> None:
+    entry = CATALOGUE["digiface-dcgan"]
+    held = (PRETRAINED / entry["start_file"]).read_bytes()
+    assert hashlib.sha256(held).hexdigest() == entry["start_sha256"]
+    assert len(held) == entry["start_bytes"] < 10_000_000
+    assert shlex.split(entry["start_made_by"])[:4] == ["cs-lip", "train-start", "--generator", "digiface-dcgan"]
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +96,7 @@ def test_the_wheel_carries_the_weights_and_their_licence(wheel: Path) -> None:
             weights = archive.read(f"cs_lip/_pretrained/{entry['file']}")
             assert hashlib.sha256(weights).hexdigest() == entry["sha256"]
             assert f"cs_lip/_pretrained/{entry['licence_file']}" in names
+            assert "start_file" not in entry or f"cs_lip/_pretrained/{entry['start_file']}" in names
     assert {"cs_lip/__init__.py", "cs_lip/py.typed", "cs_lip/_pretrained/catalogue.toml"} <= names
     top = {name.split("/")[0] for name in names}
     assert top == {"cs_lip", f"cs_lip-{version('cs-lip')}.dist-info"}

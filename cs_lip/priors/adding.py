@@ -24,6 +24,7 @@ from cs_lip.priors.generator import Generator
 from cs_lip.priors.layouts.recognise import NO_OPTIONS, Options
 from cs_lip.priors.reading.formats import Format, format_of
 from cs_lip.priors.reading.weights import naming, read_blueprint, sha256_of, write_blueprint
+from cs_lip.priors.starts import own_start_path
 from cs_lip.seeding import stream
 
 MAX_ALIVE, MAX_MADE = 2**32, 2**36
@@ -220,7 +221,8 @@ def _entry_path(name: str) -> Path:
 
 
 def _remove_weights(name: str, keep: Path | None = None) -> None:
-    """Remove the weights of that name, but for one file."""
+    """Remove the weights of that name, but for one file, and the learned start, which belonged to those removed."""
+    own_start_path(name).unlink(missing_ok=True)
     for path in user_folder().glob(f"{name}-*"):
         if path != keep and re.fullmatch(r"[0-9a-f]{12}\.(safetensors|onnx)", path.name.removeprefix(f"{name}-")):
             path.unlink(missing_ok=True)
