@@ -287,9 +287,12 @@ def test_a_file_gives_back_the_encoder_up_to_half_precision(tiny: Encoder, own: 
 
 def test_a_start_of_other_weights_is_refused(tiny: Encoder, own: str, home: Path, tmp_path: Path) -> None:
     write_start(home / "mine.start.safetensors", tiny, find_entry(own), {})
+    kept = (home / "mine.start.safetensors").read_bytes()
     other = tiny_generator(seed=1)
     save_file(other.state_dict(), tmp_path / "other.safetensors")
     assert run("generators", "add", tmp_path / "other.safetensors", "--name=mine", "--overwrite").exit_code == 0
+    assert load_start("mine") is None, "new weights leave no start of the old ones behind"
+    (home / "mine.start.safetensors").write_bytes(kept)
     with pytest.raises(ValueError, match="belongs to") as refused:
         load_start("mine")
     assert_one_sentence(refused.value)
