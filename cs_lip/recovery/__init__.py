@@ -6,6 +6,7 @@ from cs_lip.recovery.auto import Auto
 from cs_lip.recovery.baselines import Lasso, OrthogonalMatchingPursuit, TotalVariation
 from cs_lip.recovery.fidelity import FIDELITIES, L1, Fidelity, Huber, LeastSquares, Trimmed
 from cs_lip.recovery.image_adaptive import ImageAdaptive
+from cs_lip.recovery.intermediate_layers import IntermediateLayers
 from cs_lip.recovery.latent_problem import DEFAULT_PENALTY, LatentProblem, pose_latents
 from cs_lip.recovery.latent_search import LatentSearch, Round
 from cs_lip.recovery.latent_solver import Candidates, LatentSolver
@@ -17,6 +18,7 @@ from cs_lip.recovery.min_max import MinMax
 from cs_lip.recovery.problem import Problem, pose
 from cs_lip.recovery.solution import Record, Recovery, Status
 from cs_lip.recovery.solver import Found, Solver, Task
+from cs_lip.recovery.sparse_deviation import SparseDeviation
 from cs_lip.recovery.trace import Cancel, Observe, Progress
 from cs_lip.recovery.tuning import Tuning
 from cs_lip.recovery.untrained_fit import UntrainedFit
@@ -36,6 +38,7 @@ __all__ = [
     "Found",
     "Huber",
     "ImageAdaptive",
+    "IntermediateLayers",
     "Lasso",
     "LatentProblem",
     "LatentSearch",
@@ -53,6 +56,7 @@ __all__ = [
     "Recovery",
     "Round",
     "Solver",
+    "SparseDeviation",
     "Status",
     "Task",
     "TotalVariation",

@@ -14,6 +14,7 @@ from cs_lip.recovery.auto import Auto
 from cs_lip.recovery.baselines import Lasso, OrthogonalMatchingPursuit, TotalVariation
 from cs_lip.recovery.fidelity import Fidelity
 from cs_lip.recovery.image_adaptive import ImageAdaptive
+from cs_lip.recovery.intermediate_layers import IntermediateLayers
 from cs_lip.recovery.latent_search import LatentSearch
 from cs_lip.recovery.lbfgs import LBFGS
 from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
@@ -21,6 +22,7 @@ from cs_lip.recovery.linear_estimate import LinearEstimate
 from cs_lip.recovery.problem import pose
 from cs_lip.recovery.solution import Recovery, Status
 from cs_lip.recovery.solver import Found, Solver, Task
+from cs_lip.recovery.sparse_deviation import SparseDeviation
 from cs_lip.recovery.trace import Cancel, Observe, Progress, Trace
 from cs_lip.recovery.untrained_fit import UntrainedFit
 
@@ -32,6 +34,8 @@ SOLVERS: dict[str, Callable[[], Solver]] = {
     "lbfgs": LBFGS,
     "levenberg-marquardt": LevenbergMarquardt,
     "image-adaptive": ImageAdaptive,
+    "intermediate-layers": IntermediateLayers,
+    "sparse-deviation": SparseDeviation,
     "linear-estimate": LinearEstimate,
     "lasso-dct": Lasso,
     "lasso-wavelet": lambda: Lasso(transform="wavelet"),
