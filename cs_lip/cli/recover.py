@@ -19,6 +19,7 @@ from cs_lip.cli.inputs import (
 from cs_lip.cli.interrupt import interruptible
 from cs_lip.cli.measuring import asked_outliers, measured, outlier_options
 from cs_lip.cli.progress import ProgressBar
+from cs_lip.cli.solvers import asked_solver, solver_options
 from cs_lip.evaluation.acquisition import OPERATORS, snr_db
 from cs_lip.evaluation.provenance import versions
 from cs_lip.evaluation.run import Measurements, Run, summary
@@ -33,14 +34,12 @@ from cs_lip.evaluation.store import (
 )
 from cs_lip.operators import LinearOperator, check_response, operator_from_recipe
 from cs_lip.priors import DEFAULT_GENERATOR, Encoder, Generator, load_generator, load_start
-from cs_lip.recovery import DEFAULT_SOLVER, SOLVERS, Fidelity, pose, pose_latents
+from cs_lip.recovery import Fidelity, Solver, pose, pose_latents
 from cs_lip.recovery import recover as recover_images
 from cs_lip.recovery.fidelity import DEFAULT_CONTAMINATION, FIDELITIES
 from cs_lip.report.figures import save_recovery_figure
 from cs_lip.report.text import run_table
-
-CHOICES = [name for name in SOLVERS if name != "untrained"]
-"""Untrained networks have a command of their own, `cs-lip restore`."""
+from cs_lip.seeding import stream
 
 DEFAULT_FIDELITY = next(iter(FIDELITIES))
 
@@ -66,7 +65,7 @@ class Task:
 @click.option("--generator", default=DEFAULT_GENERATOR, show_default=True, help="A bundled name, or a weight file.")
 @click.option("--noise", type=float, help="Standard deviation on every real measurement.  [default: 0]")
 @outlier_options()
-@click.option("--solver", type=click.Choice(CHOICES), default=DEFAULT_SOLVER, show_default=True)
+@solver_options()
 @click.option("--restarts", type=int, help="Random starts for each image.  [default: the solver's own]")
 @click.option("--fidelity", type=click.Choice(list(FIDELITIES)), default=DEFAULT_FIDELITY, show_default=True)
 @click.option(
@@ -81,7 +80,16 @@ class Task:
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON and nothing else.")
-def recover(out: Path | None, overwrite: bool, as_json: bool, solver: str, restarts: int | None, **asked: Any) -> None:
+def recover(
+    out: Path | None,
+    overwrite: bool,
+    as_json: bool,
+    solver: str,
+    held_out: float | None,
+    radius: float | None,
+    restarts: int | None,
+    **asked: Any,
+) -> None:
     """Recover images from few measurements with a pretrained generator, or with a classical solver.
 
     The default solver searches the generator's latents, and for images that no latent draws it goes on to tune the
@@ -99,11 +107,15 @@ def recover(out: Path | None, overwrite: bool, as_json: bool, solver: str, resta
     with bad_input():
         folder = claim_folder(out, overwrite, "recovery")
         task = _task(**asked)
-        pose_latents(pose(task.operator, task.measurements.values, noise=task.measurements.noise), task.generator)
+        problem = pose(task.operator, task.measurements.values, noise=task.measurements.noise)
+        pose_latents(problem, task.generator)
         if restarts is not None and restarts < 1:
             raise ValueError(f"--restarts must be at least 1, got {restarts}; try 10")
+        chosen = asked_solver(solver, held_out, radius)
+        if held_out is not None:
+            problem.split(held_out, stream(asked["seed"], "held-out"))
     with bad_input():
-        run = _run(task, solver, restarts, asked["seed"])
+        run = _run(task, chosen, solver, restarts, asked["seed"])
         folder.mkdir(parents=True, exist_ok=True)
         save_run(folder / RUN_FILE, run)
         save_recovery_figure(folder / FIGURE_FILE, run)
@@ -199,7 +211,7 @@ def _operator_config(operator: LinearOperator, noise: float) -> dict[str, Any]:
     return {"measurements": operator.m, "operator": recipe["kind"], "operator_recipe": recipe, "noise": noise}
 
 
-def _run(task: Task, solver: str, restarts: int | None, seed: int) -> Run:
+def _run(task: Task, solver: Solver, name: str, restarts: int | None, seed: int) -> Run:
     measured = task.measurements
     with ProgressBar() as bar, interruptible() as cancel:
         recovery = recover_images(
@@ -216,5 +228,5 @@ def _run(task: Task, solver: str, restarts: int | None, seed: int) -> Run:
             cancel=cancel,
         )
     baseline = task.operator.pinv(measured.values)
-    config = task.config | recovery.configuration
+    config = task.config | recovery.configuration | {"solver": name}
     return Run(measured, task.truth, baseline, recovery, config, versions())

@@ -92,5 +92,5 @@ def check(problem: Problem) -> None:
     if not isinstance(problem.fidelity, LeastSquares):
         raise ValueError(
             f"the classical solvers expect least squares, got the fidelity {type(problem.fidelity).__name__}; "
-            "try fidelity=None"
+            "try least squares"
         )
