@@ -142,6 +142,8 @@ def test_image_outside_the_range_has_no_band() -> None:
     assert found.sd[1].isnan().all()
     assert found.coverage(images)[0] > 0.7
     assert found.coverage(images)[1].isnan()
+    moved = replace(recovery, images=recovery.images + torch.tensor([0.1, 0.0]).reshape(2, 1, 1, 1))
+    assert uncertainty(operator, measurements, generator, moved, noise=0.01).sd.isnan().all()
 
 
 def test_works_with_complex_measurements_and_a_robust_fidelity() -> None:
@@ -234,10 +236,11 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="noise=0;") as caught:
         uncertainty(operator, measurements, generator, recovery, noise=0.0)
     assert_one_sentence(caught.value)
-    for wrong in (replace(recovery, latents=None), moved):
-        with pytest.raises(ValueError, match="latents") as caught:
-            uncertainty(operator, measurements, generator, wrong, noise=0.01)
-        assert_one_sentence(caught.value)
+    without = replace(recovery, latents=None)
+    with pytest.raises(ValueError, match="latents") as caught:
+        uncertainty(operator, measurements, generator, without, noise=0.01)
+    assert_one_sentence(caught.value)
+    for wrong in (without, moved):
         with pytest.raises(ValueError, match="latents") as caught:
             error_split(operator, measurements, generator, wrong, recovery.images, noise=0.01, restarts=1)
         assert_one_sentence(caught.value)

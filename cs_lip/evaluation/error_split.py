@@ -11,7 +11,7 @@ from cs_lip.priors import Generator
 from cs_lip.recovery import Candidates, LatentProblem, LevenbergMarquardt, Recovery, recover
 from cs_lip.recovery.fidelity import Fidelity
 from cs_lip.recovery.trace import Trace
-from cs_lip.recovery.uncertainty import pose_recovery
+from cs_lip.recovery.uncertainty import draws, pose_recovery
 
 SETTLED = 1e-3
 """The refinement ends nearer to the minimum than a search's own does, since what is left is a difference of errors."""
@@ -72,8 +72,8 @@ def error_split(
         restarts, seed: of the search that sees every pixel.
 
     Raises:
-        ValueError: as `cs_lip.recovery.uncertainty.uncertainty`, but for the noise, which may be 0; or a truth of
-            another shape than the images.
+        ValueError: as `cs_lip.recovery.uncertainty.uncertainty`, but for the noise, which may be 0; images that are not
+            the generator's at the recovery's latents; or a truth of another shape than the images.
 
     Source: the three terms of Bora et al. 2017, section 6.3, there told apart by experiments.
     """
@@ -84,6 +84,11 @@ def error_split(
         )
     problem = pose_recovery(operator, measurements, generator, recovery, noise=noise, fidelity=fidelity)
     assert recovery.latents is not None
+    if not draws(problem, recovery).all():
+        raise ValueError(
+            "expected images that the generator draws at the recovery's latents, got some that a solver took on from "
+            "there; try solver='latent-search'"
+        )
     truth = truth.to(recovery.images)
     nearest = _nearest(generator, truth, recovery, restarts, seed)
     best = _best_minimum(problem, nearest, recovery.latents)

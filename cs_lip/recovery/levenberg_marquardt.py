@@ -34,8 +34,8 @@ class LevenbergMarquardt(LatentSolver):
     exactly and not up to the penalty's bias; (3) H is kept while its steps still pay; (4) J is multiplied in bfloat16
     where that is faster. Residual and gradient are always exact, so (3) and (4) cost iterations but no accuracy.
 
-    Above ``dense_up_to`` latents no Jacobian is formed: conjugate gradients solve the three systems together, down to
-    a tenth of the gradient, with ``c I`` for ``diag(H)`` (`MatrixFreeCurvature`), and (3) and (4) do not apply.
+    Above ``dense_up_to`` latents no Jacobian is formed: conjugate gradients solve the three systems together, down
+    to three tenths of the gradient, with ``c I`` for ``diag(H)`` (`MatrixFreeCurvature`), and (3) and (4) do not apply.
 
     Cost: k forward passes for an iteration's Jacobian; 4 forward passes, one backward pass and the solution of three
     k x k systems for each of its steps. Without a Jacobian, a tangent and a backward pass for each conjugate gradient
