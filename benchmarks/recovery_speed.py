@@ -27,7 +27,7 @@ from cs_lip.evaluation.metrics import mse, psnr
 from cs_lip.evaluation.pictures import bundled_photographs
 from cs_lip.evaluation.provenance import versions
 from cs_lip.operators import Gaussian
-from cs_lip.priors import DEFAULT_GENERATOR, Generator, load_generator
+from cs_lip.priors import DEFAULT_GENERATOR, Encoder, Generator, load_generator, load_start
 from cs_lip.recovery import DEFAULT_SOLVER, SOLVERS, Adam, LevenbergMarquardt, Recovery, recover
 from cs_lip.seeding import derive_seed, stream
 
@@ -43,6 +43,7 @@ class Bench:
     """What every measurement of one run shares."""
 
     generator: Generator
+    encoder: Encoder | None
     operator: Gaussian
     targets: Tensor
     photograph: Tensor
@@ -52,7 +53,9 @@ class Bench:
         """The recovery of ``images`` from their measurements, and its wall time in seconds."""
         measurements = self.operator(images)
         began = time.perf_counter()
-        recovery = recover(self.operator, measurements, self.generator, solver=solver, seed=self.seed)
+        recovery = recover(
+            self.operator, measurements, self.generator, solver=solver, encoder=self.encoder, seed=self.seed
+        )
         return recovery, time.perf_counter() - began
 
 
@@ -64,7 +67,7 @@ def prepare(targets: int, measurements: int, seed: int) -> Bench:
         images = generator(torch.cat(latents))
     photographs = {image.name: image.pixels for image in bundled_photographs(generator.image_shape)}
     operator = Gaussian(generator.image_shape, measurements, seed=derive_seed(seed, "operator"))
-    bench = Bench(generator, operator, images, photographs[PHOTOGRAPH][None], seed)
+    bench = Bench(generator, load_start(DEFAULT_GENERATOR), operator, images, photographs[PHOTOGRAPH][None], seed)
     # What PyTorch does only once a process belongs to no target's time.
     for warm_up in (Adam(steps=2), LevenbergMarquardt(iterations=1)):
         recover(operator, operator(images[:1]), generator, solver=warm_up)
