@@ -10,6 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator, NullLocator
 from results_files import Row
 from scipy.stats import t as student
 
@@ -96,7 +97,7 @@ def goals(results: Results) -> list[dict[str, Any]]:
         gaps = {name: results.mean(m, "auto", pictures) - results.mean(m, name, pictures) for name in LASSOS}
         closest = min(gaps, key=lambda name: gaps[name])
         value = gaps[closest] if all(map(math.isfinite, gaps.values())) else math.nan
-        judge(f"real pictures: over both Lassos at m = {m}", goal, value, f"over {closest}")
+        judge(f"real pictures: over both Lassos at m = {m}", goal, value, closest)
     for m, goal in ASTRONAUT.items():
         judge(f"astronaut at m = {m}", goal, results.mean(m, "auto", ("astronaut",)))
     return found
@@ -118,7 +119,8 @@ def table(results: Results, config: dict[str, Any], command: str) -> str:
     for goal in goals(results):
         asked = f"{'at most' if goal['most'] else 'at least'} {goal['goal']:g} dB"
         verdict = {None: "not measured", True: "met", False: "**not met**"}[goal["met"]]
-        measured = "-" if goal["met"] is None else f"{goal['measured']:.2f} dB {goal['where']}".strip()
+        where = f" ({goal['where']})" if goal["where"] else ""
+        measured = "-" if goal["met"] is None else f"{goal['measured']:.2f} dB{where}"
         lines.append(f"| {goal['what']} | {asked} | {measured} | {verdict} |")
     return "\n".join([*lines, "", *_remarks(results, config, command), ""])
 
@@ -159,7 +161,7 @@ def figure(results: Results) -> Figure:
             _plot_errors(axis, results, panel, group)
             axis.set_title(f"{len(group)} {label}", fontsize=11)
         line[0].set_ylabel("error: root mean square a pixel, in [0, 1]")
-        line[-1].legend(fontsize=9, loc="lower left")
+        line[-1].legend(fontsize=9, loc="lower left", title="mean, 95 % band", title_fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel("measurements m of n = 12,288")
     return drawing
@@ -171,20 +173,22 @@ def _plot_errors(axis: Axes, results: Results, panel: Sequence[str], group: Sequ
         if not at:
             continue
         means, reach = np.array([interval(results.psnr(m, solver, group)) for m in at]).T
-        look = {"color": COLOURS[place], "zorder": 3 if solver == "auto" else 2}
-        width = 2.4 if solver == "auto" else 1.4
-        axis.plot(at, rmse(means), marker=MARKERS[place], markersize=5, linewidth=width, label=solver, **look)
+        # Thick and underneath, so that the solver whose result it took shows on top of it.
+        width, layer = (4.0, 2.0) if solver == "auto" else (1.4, 2.5)
+        look: dict[str, Any] = {"color": COLOURS[place], "linewidth": width, "zorder": layer}
+        axis.plot(at, rmse(means), marker=MARKERS[place], markersize=5, label=solver, **look)
         axis.fill_between(at, rmse(means + reach), rmse(means - reach), alpha=0.1, linewidth=0, color=COLOURS[place])
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_xticks(results.counts, [f"{m:,}" for m in results.counts])
+    axis.set_xticks(results.counts, [f"{m:,}" for m in results.counts], fontsize=8.5)
     axis.minorticks_off()
     low, high = axis.get_ylim()
     axis.set_yticks([tick for tick in TICKS if low <= tick <= high])
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     right = axis.secondary_yaxis("right", functions=(decibels, rmse))
     right.set_ylabel("PSNR in dB", fontsize=9)
-    right.minorticks_off()
+    right.yaxis.set_major_locator(MultipleLocator(5))
+    right.yaxis.set_minor_locator(NullLocator())
     right.yaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
     axis.grid(alpha=0.3)
 
