@@ -150,6 +150,7 @@ def represent(
         Identity(generator.image_shape),
         targets,
         generator,
+        solver="latent-search",
         restarts=restarts,
         latent_penalty=0.0,
         seed=seed,
