@@ -1,16 +1,23 @@
 """How far a recovery may be from the truth: posterior, samples, spread, error split; and steps without a matrix."""
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from helpers import LinearGenerator, assert_one_sentence, tiny_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
+from cs_lip.cli.main import main
 from cs_lip.evaluation.error_split import error_split
+from cs_lip.evaluation.store import load_run
 from cs_lip.operators import Gaussian, LinearOperator, SubsampledFourier
 from cs_lip.priors import PGGAN, Generator
 from cs_lip.recovery import LatentProblem, LevenbergMarquardt, pose, pose_latents, recover
@@ -364,3 +371,40 @@ def test_each_part_is_found_where_it_was_put() -> None:
     assert worse.representation == pytest.approx(best.representation, rel=1e-4)
     assert worse.measurement == pytest.approx(best.measurement, rel=0.05)
     assert worse.optimisation == pytest.approx(worse.total - best.total, rel=0.05)
+
+
+# The command
+
+
+@pytest.fixture
+def tiny_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    torch.save({key: value.contiguous() for key, value in tiny_generator().state_dict().items()}, tmp_path / "tiny.pth")
+    return str(tmp_path / "tiny.pth")
+
+
+def test_recover_stores_deviations_and_says_which_images_have_none(tiny_weights: str, tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "noise.png")
+    arguments = ["recover", "-m", "100", "--noise", "0.01", "--generator", tiny_weights, "--solver", "latent-search"]
+    result = CliRunner().invoke(main, [*arguments, "--restarts", "10", "--uncertainty", "--out", "run"])
+    assert result.exit_code == 0, result.output
+    stored = load_run(tmp_path / "run/recovery.h5")
+    assert stored.sd is not None
+    rows = json.loads((tmp_path / "run/summary.json").read_text())["images"]
+    for row, sd in zip(rows, stored.sd, strict=True):
+        assert (row["mean_sd"] is None) == (row["source"] != "in-range") == bool(sd.isnan().all())
+        if row["mean_sd"] is not None:
+            assert row["mean_sd"] == pytest.approx(float(sd.mean()))
+    outside = sum(row["source"] != "in-range" for row in rows)
+    assert f"No uncertainty of {outside} of {len(rows)} images" in result.stdout
+    assert "mean sd" in result.stdout
+    without = CliRunner().invoke(main, [*arguments, "--restarts", "10", "--image", "noise.png", "--json"])
+    assert "mean_sd" not in json.loads(without.stdout)["images"][0]
+
+
+def test_recover_needs_a_noise_for_the_uncertainty(tiny_weights: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["recover", "-m", "100", "--generator", tiny_weights, "--uncertainty"])
+    assert result.exit_code == 2
+    assert_one_sentence(result.stderr.strip().splitlines()[-1])
+    assert not (tmp_path / "recovery").exists()

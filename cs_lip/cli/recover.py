@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 from torch import Tensor
 
 from cs_lip.cli.inputs import (
@@ -34,9 +35,10 @@ from cs_lip.evaluation.store import (
 )
 from cs_lip.operators import LinearOperator, check_response, operator_from_recipe
 from cs_lip.priors import DEFAULT_GENERATOR, Encoder, Generator, load_generator, load_start
-from cs_lip.recovery import Fidelity, Solver, pose, pose_latents
+from cs_lip.recovery import Fidelity, Recovery, Solver, pose, pose_latents
 from cs_lip.recovery import recover as recover_images
 from cs_lip.recovery.fidelity import DEFAULT_CONTAMINATION, FIDELITIES
+from cs_lip.recovery.uncertainty import uncertainty as estimate_uncertainty
 from cs_lip.report.figures import save_recovery_figure
 from cs_lip.report.text import run_table
 from cs_lip.seeding import stream
@@ -79,6 +81,7 @@ class Task:
     "--out", type=click.Path(path_type=Path), help="Folder for the results.  [default: recovery, or the next free]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run in --out.")
+@click.option("--uncertainty", is_flag=True, help="Standard deviations of the pixels too; needs --noise.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON and nothing else.")
 def recover(
     out: Path | None,
@@ -88,6 +91,7 @@ def recover(
     held_out: float | None,
     radius: float | None,
     restarts: int | None,
+    uncertainty: bool,
     **asked: Any,
 ) -> None:
     """Recover images from few measurements with a pretrained generator, or with a classical solver.
@@ -103,6 +107,7 @@ def recover(
       cs-lip recover --measurements 500
       cs-lip recover --measurements 500 --operator fourier --noise 0.01 --out fourier-run
       cs-lip recover --measurements 1000 --outliers 0.02 --fidelity trimmed
+      cs-lip recover --measurements 500 --noise 0.05 --uncertainty
     """
     with bad_input():
         folder = claim_folder(out, overwrite, "recovery")
@@ -111,11 +116,15 @@ def recover(
         pose_latents(problem, task.generator)
         if restarts is not None and restarts < 1:
             raise ValueError(f"--restarts must be at least 1, got {restarts}; try 10")
+        if uncertainty and problem.noise == 0:
+            raise ValueError("--uncertainty needs the noise on the measurements, got none; try --noise 0.01")
         chosen = asked_solver(solver, held_out, radius)
         if held_out is not None:
             problem.split(held_out, stream(asked["seed"], "held-out"))
     with bad_input():
         run = _run(task, chosen, solver, restarts, asked["seed"])
+        if uncertainty:
+            run = replace(run, sd=_deviations(task, run.recovery))
         folder.mkdir(parents=True, exist_ok=True)
         save_run(folder / RUN_FILE, run)
         save_recovery_figure(folder / FIGURE_FILE, run)
@@ -126,6 +135,9 @@ def recover(
     click.echo(run_table(summary(run)))
     for status in dict.fromkeys(run.recovery.status):
         click.echo(f"{status.value}: {status.message}")
+    bare = 0 if run.sd is None else int(run.sd.flatten(1).isnan().any(1).sum())
+    if bare:
+        click.echo(f"No uncertainty of {bare} of {len(run.recovery.images)} images: no latent draws what was measured.")
     click.echo(
         f"The picture is {folder / FIGURE_FILE}, the numbers are in {folder / RUN_FILE} and {folder / SUMMARY_FILE}."
     )
@@ -230,3 +242,11 @@ def _run(task: Task, solver: Solver, name: str, restarts: int | None, seed: int)
     baseline = task.operator.pinv(measured.values)
     config = task.config | recovery.configuration | {"solver": name}
     return Run(measured, task.truth, baseline, recovery, config, versions())
+
+
+def _deviations(task: Task, recovery: Recovery) -> Tensor:
+    """The standard deviation of every pixel, NaN for images without one."""
+    if recovery.latents is None:
+        return torch.full_like(recovery.images, torch.nan)
+    given = (task.operator, task.measurements.values, task.generator, recovery)
+    return estimate_uncertainty(*given, noise=task.measurements.noise, fidelity=task.fidelity).sd

@@ -45,6 +45,8 @@ class Run:
         recovery: the result.
         config: what the user asked for, JSON-able.
         versions: of everything that the numbers depend on.
+        sd: the standard deviation of every pixel, shaped like the images, NaN for images without one; None where nobody
+            asked. See `cs_lip.recovery.uncertainty`.
     """
 
     measurements: Measurements
@@ -53,6 +55,7 @@ class Run:
     recovery: Recovery
     config: dict[str, Any]
     versions: dict[str, str]
+    sd: Tensor | None = None
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -60,7 +63,8 @@ def summary(run: Run) -> dict[str, Any]:
 
     A row is ``{name, source, psnr_db, ssim, mse, relative_residual, status, solver, seconds, note}``; what needs a
     truth is None without one, and SSIM in images that are smaller than its window. Images are recovered as a batch, so
-    ``seconds`` is each one's equal share of the wall time.
+    ``seconds`` is each one's equal share of the wall time. Where the uncertainty was asked for there is ``mean_sd`` as
+    well, the mean of the pixels' standard deviations, None for an image without them.
     """
     rows = []
     share = run.recovery.timings["total"] / len(run.measurements.names)
@@ -75,6 +79,7 @@ def summary(run: Run) -> dict[str, Any]:
                 "solver": run.recovery.notes[index].get("chosen", run.config.get("solver")),
                 "seconds": share,
                 "note": run.recovery.notes[index],
+                **({} if run.sd is None else {"mean_sd": _finite(float(run.sd[index].mean()))}),
             }
         )
     return {"config": run.config, "versions": run.versions, "images": rows}

@@ -46,6 +46,8 @@ def save_run(path: Path, run: Run) -> None:
             file["truth"] = _array(run.truth)
         file["least_squares"] = _array(run.least_squares)
         file["images"] = _array(run.recovery.images)
+        if run.sd is not None:
+            file["sd"] = _array(run.sd)
         if run.recovery.latents is not None:
             file["latents"] = _array(run.recovery.latents)
         file["relative_residual"] = np.array(run.recovery.relative_residual)
@@ -85,6 +87,7 @@ def load_run(path: Path) -> Run:
             recovery=recovery,
             config=_get_json(file, "config"),
             versions=_get_json(file, "versions"),
+            sd=_tensor(file["sd"]) if "sd" in file else None,
         )
 
 

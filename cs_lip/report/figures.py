@@ -31,19 +31,21 @@ def recovery_figure(run: Run) -> Figure:
 
     Least squares is the image of least norm that explains the measurements, clipped to [0, 1]. The error map is the
     mean absolute difference over the channels, on one scale for all rows. Without a truth only the two middle columns
-    are drawn.
+    are drawn. Where the uncertainty was asked for, the pixels' standard deviations follow, their mean over the channels
+    on the same scale; an image without them has an empty place.
     """
     shown = min(len(run.measurements.names), MOST_ROWS)
-    titles = ["least squares", "recovery"] if run.truth is None else ["truth", "least squares", "recovery", "error"]
-    width = LEFT_INCHES + CELL_INCHES * len(titles) + (0.75 if run.truth is not None else 0.15)
+    maps = _maps(run, shown)
+    titles = [*([] if run.truth is None else ["truth"]), "least squares", "recovery", *maps]
+    margin = 0.75 if maps else 0.15
+    width = LEFT_INCHES + CELL_INCHES * len(titles) + margin
     height = TOP_INCHES + CELL_INCHES * shown
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     axes = figure.subplots(shown, len(titles), squeeze=False)
-    left, right = LEFT_INCHES / width, 1 - (0.75 if run.truth is not None else 0.15) / width
+    left, right = LEFT_INCHES / width, 1 - margin / width
     figure.subplots_adjust(left, 0.015, right, 1 - TOP_INCHES / height, wspace=0.04, hspace=0.14)
-    errors = _errors(run, shown)
-    scale = max(float(errors.max()), 1e-3) if errors is not None else 1.0
+    scale = max(1e-3, *(float(values[np.isfinite(values)].max(initial=0)) for values in maps.values()), 0)
     for row in range(shown):
         _label(axes[row, 0], run, row)
         pictures = [run.least_squares[row], run.recovery.images[row]]
@@ -53,12 +55,12 @@ def recovery_figure(run: Run) -> Figure:
             show_image(axis, picture)
             if run.truth is not None and title != "truth":
                 _caption(axis, _decibels(picture, run.truth[row]))
-        if errors is not None:
-            drawn = axes[row, -1].imshow(errors[row], cmap="magma", vmin=0, vmax=scale)
-            _bare(axes[row, -1])
+        for axis, values in zip(axes[row, len(pictures) :], maps.values(), strict=True):
+            drawn = axis.imshow(values[row], cmap="magma", vmin=0, vmax=scale)
+            _bare(axis)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=10, pad=14)
-    if errors is not None:
+    if maps:
         first = axes[0, -1].get_position()
         bar = figure.add_axes((right + 0.1 / width, first.y0, 0.1 / width, first.height))
         figure.colorbar(drawn, cax=bar).ax.tick_params(labelsize=7)
@@ -66,12 +68,14 @@ def recovery_figure(run: Run) -> Figure:
     return figure
 
 
-def _errors(run: Run, shown: int) -> NDArray[np.float32] | None:
-    if run.truth is None:
-        return None
-    difference = run.recovery.images[:shown] - run.truth[:shown]
-    mean: NDArray[np.float32] = difference.abs().mean(1).cpu().numpy()
-    return mean
+def _maps(run: Run, shown: int) -> dict[str, NDArray[np.float32]]:
+    """By their titles the maps ``(shown, height, width)`` that share one scale: NaN where there is nothing to show."""
+    maps = {}
+    if run.truth is not None:
+        maps["error"] = (run.recovery.images[:shown] - run.truth[:shown]).abs()
+    if run.sd is not None:
+        maps["standard deviation"] = run.sd[:shown]
+    return {title: values.mean(1).cpu().numpy() for title, values in maps.items()}
 
 
 def _label(axis: Axes, run: Run, row: int) -> None:

@@ -9,6 +9,7 @@ COLUMNS = (
     ("SSIM", "ssim", "{:.3f}"),
     ("MSE", "mse", "{:.1e}"),
     ("residual", "relative_residual", "{:.1e}"),
+    ("mean sd", "mean_sd", "{:.1e}"),
     ("status", "status", "{}"),
     ("solver", "solver", "{}"),
     ("seconds", "seconds", "{:.1f}"),
@@ -17,15 +18,16 @@ COLUMNS = (
 
 def run_table(summary: dict[str, Any]) -> str:
     """A line for every image of a `cs_lip.evaluation.run.summary`; a dash where there is no truth to judge by."""
-    lines = [[title for title, _, _ in COLUMNS]]
+    columns = [column for column in COLUMNS if column[1] in summary["images"][0]]
+    lines = [[title for title, _, _ in columns]]
     for row in summary["images"]:
-        lines.append([form.format(row[key]) if row[key] is not None else "-" for _, key, form in COLUMNS])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+        lines.append([form.format(row[key]) if row[key] is not None else "-" for _, key, form in columns])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
     texts = ("name", "source", "status", "solver")
     aligned = [
         "  ".join(
             cell.ljust(width) if key in texts else cell.rjust(width)
-            for cell, width, (_, key, _) in zip(line, widths, COLUMNS, strict=True)
+            for cell, width, (_, key, _) in zip(line, widths, columns, strict=True)
         ).rstrip()
         for line in lines
     ]
