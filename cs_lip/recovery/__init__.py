@@ -15,6 +15,7 @@ from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
 from cs_lip.recovery.linear_estimate import LinearEstimate
 from cs_lip.recovery.median_of_means import MedianOfMeans
 from cs_lip.recovery.min_max import MinMax
+from cs_lip.recovery.npgd import ProjectedGradient
 from cs_lip.recovery.problem import Problem, pose
 from cs_lip.recovery.solution import Record, Recovery, Status
 from cs_lip.recovery.solver import Found, Solver, Task
@@ -52,6 +53,7 @@ __all__ = [
     "OrthogonalMatchingPursuit",
     "Problem",
     "Progress",
+    "ProjectedGradient",
     "Record",
     "Recovery",
     "Round",

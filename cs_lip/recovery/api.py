@@ -19,6 +19,7 @@ from cs_lip.recovery.latent_search import LatentSearch
 from cs_lip.recovery.lbfgs import LBFGS
 from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
 from cs_lip.recovery.linear_estimate import LinearEstimate
+from cs_lip.recovery.npgd import ProjectedGradient
 from cs_lip.recovery.problem import pose
 from cs_lip.recovery.solution import Recovery, Status
 from cs_lip.recovery.solver import Found, Solver, Task
@@ -36,6 +37,7 @@ SOLVERS: dict[str, Callable[[], Solver]] = {
     "image-adaptive": ImageAdaptive,
     "intermediate-layers": IntermediateLayers,
     "sparse-deviation": SparseDeviation,
+    "npgd": ProjectedGradient,
     "linear-estimate": LinearEstimate,
     "lasso-dct": Lasso,
     "lasso-wavelet": lambda: Lasso(transform="wavelet"),
