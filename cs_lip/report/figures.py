@@ -31,8 +31,8 @@ def recovery_figure(run: Run) -> Figure:
 
     Least squares is the image of least norm that explains the measurements, clipped to [0, 1]. The error map is the
     mean absolute difference over the channels, on one scale for all rows. Without a truth only the two middle columns
-    are drawn. Where the uncertainty was asked for, the pixels' standard deviations follow, their mean over the channels
-    on the same scale; an image without them has an empty place.
+    are drawn. Where the uncertainty was asked for, the pixels' standard deviations stand before the error, as their
+    mean over the channels, on a scale of their own; an image without them has an empty place.
     """
     shown = min(len(run.measurements.names), MOST_ROWS)
     maps = _maps(run, shown)
@@ -45,7 +45,6 @@ def recovery_figure(run: Run) -> Figure:
     axes = figure.subplots(shown, len(titles), squeeze=False)
     left, right = LEFT_INCHES / width, 1 - margin / width
     figure.subplots_adjust(left, 0.015, right, 1 - TOP_INCHES / height, wspace=0.04, hspace=0.14)
-    scale = max(1e-3, *(float(values[np.isfinite(values)].max(initial=0)) for values in maps.values()), 0)
     for row in range(shown):
         _label(axes[row, 0], run, row)
         pictures = [run.least_squares[row], run.recovery.images[row]]
@@ -56,7 +55,7 @@ def recovery_figure(run: Run) -> Figure:
             if run.truth is not None and title != "truth":
                 _caption(axis, _decibels(picture, run.truth[row]))
         for axis, values in zip(axes[row, len(pictures) :], maps.values(), strict=True):
-            drawn = axis.imshow(values[row], cmap="magma", vmin=0, vmax=scale)
+            drawn = axis.imshow(values[row], cmap="magma", vmin=0, vmax=_largest(values))
             _bare(axis)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=10, pad=14)
@@ -69,13 +68,21 @@ def recovery_figure(run: Run) -> Figure:
 
 
 def _maps(run: Run, shown: int) -> dict[str, NDArray[np.float32]]:
-    """By their titles the maps ``(shown, height, width)`` that share one scale: NaN where there is nothing to show."""
+    """By their titles the maps ``(shown, height, width)``, NaN where there is nothing to show. The last has its scale
+    beside it, one before it in its title.
+    """
     maps = {}
-    if run.truth is not None:
-        maps["error"] = (run.recovery.images[:shown] - run.truth[:shown]).abs()
     if run.sd is not None:
-        maps["standard deviation"] = run.sd[:shown]
-    return {title: values.mean(1).cpu().numpy() for title, values in maps.items()}
+        deviations: NDArray[np.float32] = run.sd[:shown].mean(1).cpu().numpy()
+        maps[f"sd, 0 to {_largest(deviations):.1g}"] = deviations
+    if run.truth is not None:
+        maps["error"] = (run.recovery.images[:shown] - run.truth[:shown]).abs().mean(1).cpu().numpy()
+    return maps
+
+
+def _largest(values: NDArray[np.float32]) -> float:
+    """Of the finite values, but never so little that rounding would show."""
+    return float(values[np.isfinite(values)].max(initial=1e-3))
 
 
 def _label(axis: Axes, run: Run, row: int) -> None:
