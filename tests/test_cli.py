@@ -14,12 +14,16 @@ from safetensors.torch import load_file, save_file
 from cs_lip.cli.main import main
 from cs_lip.evaluation.store import load_measurements, load_run
 from cs_lip.operators import check_response, operator_from_recipe
-from cs_lip.priors import DCGAN
+from cs_lip.priors import DCGAN, load_generator
 from cs_lip.priors.catalogue import pretrained_folder
+from cs_lip.seeding import stream
 
 SIDE = 32
-QUICK = ["--measurements", "64", "--restarts", "2"]
-QUICKER = ["--measurements", "64", "--restarts", "1", "--image", "camera"]
+SEARCH = ["--solver", "latent-search"]
+"""The default goes on from there, which takes its time and is told in tests/test_auto.py."""
+
+QUICK = ["--measurements", "64", "--restarts", "2", *SEARCH]
+QUICKER = ["--measurements", "64", "--restarts", "1", "--image", "camera", *SEARCH]
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +95,18 @@ def test_recover_writes_a_run_that_can_be_shown_again(here: Path, tiny: str) -> 
     assert "photograph" in sources
     assert "astronaut" in " ".join(row["name"] for row in summary["images"])
     for row in summary["images"]:
-        assert set(row) == {"name", "source", "psnr_db", "ssim", "mse", "relative_residual", "status", "seconds"}
+        assert set(row) == {
+            "name",
+            "source",
+            "psnr_db",
+            "ssim",
+            "mse",
+            "relative_residual",
+            "status",
+            "solver",
+            "seconds",
+            "note",
+        }
         if row["source"] == "in-range":
             assert row["status"] == "converged"
             assert row["mse"] < 1e-6
@@ -142,6 +157,21 @@ def test_same_seed_same_numbers_other_seed_others(here: Path, tiny: str) -> None
     assert not torch.allclose(first[0], other[0])
 
 
+def test_the_default_says_what_it_chose_and_why(here: Path, tiny: str) -> None:
+    generator = load_generator(tiny)
+    with torch.no_grad():
+        pixels = generator(generator.sample_latents(1, generator=stream(1, "picture")))[0]
+    Image.fromarray((255 * pixels).round().byte().movedim(0, 2).numpy()).save(here / "drawn.png")
+    arguments = ["--measurements", "200", "--noise", "0.02", "--image", "drawn.png", "--generator", tiny]
+    result = run("recover", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)["images"]
+    assert (row["solver"], row["status"]) == ("latent-search", "converged")
+    assert "down to the noise" in row["note"]["reason"]
+    assert load_run(here / "recovery/recovery.h5").config["solver"] == "auto"
+    assert "latent-search" in run("show", "recovery").stdout
+
+
 @pytest.mark.parametrize("operator", ["gaussian", "fourier"])
 def test_measure_then_recover_from_the_file(here: Path, tiny: str, operator: str) -> None:
     picture = save_picture(here / "face.png")
@@ -152,7 +182,7 @@ def test_measure_then_recover_from_the_file(here: Path, tiny: str, operator: str
     assert stored.names == ("face.png",)
     assert stored.values.is_complex() == (operator == "fourier")
 
-    result = run("recover", "--from", "y.h5", "--generator", tiny, "--restarts", "1", "--json")
+    result = run("recover", "--from", "y.h5", "--generator", tiny, *SEARCH, "--restarts", "1", "--json")
     assert result.exit_code == 0, result.output
     (row,) = json.loads(result.stdout)["images"]
     assert row["psnr_db"] is None
@@ -166,7 +196,7 @@ def test_measure_then_recover_from_the_file(here: Path, tiny: str, operator: str
 def test_recover_sees_the_same_measurements_as_measure(here: Path, tiny: str) -> None:
     arguments = ["--measurements", "64", "--noise", "0.1", "--generator", tiny, "--seed", "5"]
     assert run("measure", *arguments).exit_code == 0
-    assert run("recover", *arguments, "--restarts", "1").exit_code == 0
+    assert run("recover", *arguments, *SEARCH, "--restarts", "1").exit_code == 0
     kept = load_run(here / "recovery/recovery.h5").measurements
     assert torch.equal(load_measurements(here / "y.h5").values, kept.values)
 

@@ -339,13 +339,13 @@ def test_levenberg_marquardt_needs_few_steps_on_a_linear_problem(
 
 
 @pytest.mark.parametrize("scale", [0.01, 0.1])
-def test_default_is_not_biased_by_its_own_penalty(scale: float) -> None:
+def test_search_is_not_biased_by_its_own_penalty(scale: float) -> None:
     # On a linear problem Adam reaches the penalised minimum, whose objective is below that of the exact answer.
     weight = scale * torch.randn(192, 8, generator=stream(0, "weight"))
     generator = LinearGenerator(weight, (3, 8, 8))
     operator = Gaussian((3, 8, 8), 40, seed=0)
     truth = generator.sample_latents(2, generator=stream(1, "data"))
-    recovery = recover(operator, operator(generator(truth)), generator)
+    recovery = recover(operator, operator(generator(truth)), generator, solver="latent-search")
     assert recovery.status == (Status.CONVERGED,) * 2
     torch.testing.assert_close(recovery.latents, truth, rtol=0, atol=0.01)
 
@@ -361,7 +361,7 @@ def test_every_solver_recovers_images_in_range(name: str, kind: str) -> None:
     recovery = recover(operator, operator(images), generator, solver=QUICK[name], seed=1)
     assert recovery.images.shape == images.shape
     assert mse(recovery, images).max() <= 1e-5
-    if name == DEFAULT_SOLVER:
+    if name == "latent-search":
         # the search ends at a relative residual of 1e-4, which few Fourier samples magnify more than Gaussian ones
         assert mse(recovery, images).max() <= (1e-8 if kind == "gaussian" else 1e-7)
         assert recovery.status == (Status.CONVERGED,) * 2
@@ -569,7 +569,7 @@ def test_configuration_says_what_was_asked_in_json() -> None:
     told = json.loads(json.dumps(recovery.configuration))
     assert (told["solver"], told["restarts"], told["seed"], told["noise"]) == (DEFAULT_SOLVER, 2, 9, 0.5)
     assert told["latent_penalty"] == pytest.approx(0.25 / mean_gain(operator, operator(images)))
-    assert told["solver_settings"]["rounds"]
+    assert told["solver_settings"]["search"]["rounds"]
     custom = recover(operator, operator(images), generator, solver=Adam(steps=2))
     assert custom.configuration["solver_settings"] == asdict(Adam(steps=2))
     assert custom.configuration["restarts"] == Adam.restarts
@@ -608,7 +608,7 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "NaN noise": ({"noise": math.nan}, "noise must be a number from 0"),
     "negative penalty": ({"latent_penalty": -1.0}, "latent penalty must be a number from 0"),
     "infinite penalty": ({"latent_penalty": math.inf}, "latent penalty must be a number from 0"),
-    "unknown solver": ({"solver": "newton"}, "no solver 'newton'; try one of latent-search, csgm"),
+    "unknown solver": ({"solver": "newton"}, "no solver 'newton'; try one of auto, latent-search, csgm"),
     "no restart": ({"restarts": 0}, "restarts must be at least 1, got 0"),
     "negative restarts": ({"restarts": -2}, "restarts must be at least 1, got -2"),
     "negative seed": ({"seed": -1}, "seed must be an integer"),

@@ -107,7 +107,7 @@ def _name(solver: Solver) -> str:
 
 def _misfit(note: Note) -> float:
     value = note.get("held_out_misfit")
-    return math.inf if value is None else float(value)
+    return math.inf if value is None or math.isnan(value) else float(value)
 
 
 def _because(found: Found, chosen: str, reason: str) -> Found:
