@@ -17,6 +17,9 @@ from cs_lip.recovery.tuning import Drawing, Tuning, beyond_the_range, found_late
 RATE = 200.0
 """The learning rate of activations, in units of their root mean square, relative to that of `Tuning`."""
 
+PATIENCE = 150
+"""Iterations without a lower held-out misfit: enough for another two layers where one makes the image no better."""
+
 
 @dataclass(frozen=True)
 class IntermediateLayers:
@@ -59,7 +62,7 @@ class IntermediateLayers:
     layers: tuple[str, ...] | None = None
     radius: float = 0.5
     steps: int = 50
-    tuning: Tuning = field(default_factory=Tuning)
+    tuning: Tuning = field(default_factory=lambda: Tuning(patience=PATIENCE))
 
     def __post_init__(self) -> None:
         if not 0 < self.radius < math.inf:
