@@ -45,8 +45,10 @@ SHAPE = (3, 16, 16)
 M = 200
 A = Gaussian(SHAPE, M, seed=0)
 
+SEARCH = LatentSearch((Round(Adam(steps=60), keep=0.3),), last=None, refine=LevenbergMarquardt(10), restarts=10)
 QUICK = Auto(
-    search=LatentSearch((Round(Adam(steps=60), keep=0.3),), last=None, refine=LevenbergMarquardt(10), restarts=10),
+    search=SEARCH,
+    unaided=SEARCH,
     beyond=ImageAdaptive(tuning=Tuning(iterations=30, folds=1, learning_rate=2e-3)),
     rivals=(TotalVariation(6, 6, 10), Lasso(6, 6, 10, transform="wavelet")),
     untrained=UntrainedFit(iterations=12, stop="last"),

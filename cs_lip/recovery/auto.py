@@ -28,11 +28,11 @@ class Auto:
 
     With a generator, a latent search comes first. An image that it explains down to the noise, with at least as many
     measurements as latents, is in the generator's range and finished: nothing could improve on it but by fitting noise.
-    For the others the generator's weights are
-    tuned to the measurements (`ImageAdaptive`), and the same measurements are fitted by total variation, which knows no
-    faces but anything with edges; the one with the smaller error on held-out measurements is the result. A difference
-    within the error of that comparison decides for the generator. With fewer than 40 measurements none are held out,
-    and the best linear estimate is the result, or without an encoder that of the search.
+    For the others the generator's weights are tuned to the measurements (`ImageAdaptive`), and the same measurements
+    are fitted by total variation, which knows no faces but anything with edges; the one with the smaller error on
+    held-out measurements is the result. A difference within the error of that comparison decides for the generator.
+    With fewer than 40 measurements none are held out, and the best linear estimate is the result, or without an encoder
+    that of the search.
 
     Without any prior, the lasso in wavelets competes with total variation; an untrained network is fitted by
     `UntrainedFit`. Every image's note says what was ``chosen`` and the ``reason``.
@@ -40,14 +40,16 @@ class Auto:
     Cost: that of the solvers it tries.
 
     Attributes:
-        search: of latents.
+        search: of latents, where there is an encoder; most of its starts are for images that the learned ones miss.
+        unaided: of latents, where there is no encoder, so that random starts must find the image.
         beyond: the solver of images beyond the range; its own search is replaced by ``search``.
         few: for fewer than 40 measurements, where there is an encoder.
         rivals: classical solvers, best known first; only the first beside a generator.
         untrained: the solver of untrained networks.
     """
 
-    search: Solver = field(default_factory=lambda: LatentSearch(restarts=10, last=None, refine=LevenbergMarquardt(20)))
+    search: Solver = field(default_factory=lambda: LatentSearch(restarts=30, last=None, refine=LevenbergMarquardt(20)))
+    unaided: Solver = field(default_factory=LatentSearch)
     beyond: ImageAdaptive = field(default_factory=ImageAdaptive)
     few: Solver = field(default_factory=LinearEstimate)
     rivals: tuple[Solver, ...] = (TotalVariation(), Lasso(transform="wavelet"))
@@ -62,7 +64,8 @@ class Auto:
         few = f"fewer than {FEW} measurements leave none to judge by"
         if task.problem.m < FEW and task.encoder is not None:
             return _because(self.few.recover(task), "linear-estimate", few)
-        start = self.search.recover(task)
+        search = self.unaided if task.encoder is None else self.search
+        start = search.recover(task)
         if task.problem.m < FEW or task.trace.cancelled:
             return _because(start, "latent-search", few if task.problem.m < FEW else "it was interrupted")
         found = _because(start, "latent-search", "it explains the measurements down to the noise")
