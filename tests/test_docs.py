@@ -1,9 +1,11 @@
 """The pages under docs say what is there, and their examples run."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from helpers import tiny_generator
 from test_dcgan_layouts import csgm_variables
@@ -14,6 +16,7 @@ from test_stylegan2 import as_rosinality, nvlabs_state
 import cs_lip.operators
 from cs_lip.operators import LinearOperator
 from cs_lip.priors import LAYOUTS, SKIP_SETTINGS, UNTRAINED, Options, build, recognise
+from cs_lip.recovery import FIDELITIES, SOLVERS, Status
 from cs_lip.seeding import stream
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -62,6 +65,18 @@ def test_example_of_the_generators_page_runs() -> None:
     assert names["images"].shape == (4, 1, 28, 28)
     assert list(names["generator"].layers()) == ["start", "double-1", "double-2"]
     assert names["mine"].image_shape == (3, 16, 16)
+
+
+def test_example_of_the_recovery_page_runs() -> None:
+    recovery = run_examples("recovery.md")["recovery"]
+    assert recovery.images.shape == (1, 1, 16, 16)
+    assert recovery.notes[0]["held_out_misfit"] > 0
+
+
+@pytest.mark.parametrize("names", [SOLVERS, FIDELITIES, list(Status)], ids=["solvers", "fidelities", "statuses"])
+def test_the_recovery_page_has_a_row_for_everything_by_name(names: Iterable[str]) -> None:
+    text = (DOCS / "recovery.md").read_text()
+    assert [name for name in names if f"\n| `{name}` |" not in text] == []
 
 
 SAMPLES = {
