@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from helpers import LinearGenerator, assert_one_sentence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -21,7 +22,6 @@ from cs_lip.recovery import LevenbergMarquardt, Recovery, recover
 from cs_lip.recovery.fidelity import CLIP, FIDELITIES, L1, Fidelity, Huber, LeastSquares, Trimmed, huber_scale
 from cs_lip.recovery.median_of_means import MedianOfMeans, middle_blocks, partitions
 from cs_lip.recovery.min_max import MinMax
-from tests.helpers import LinearGenerator, assert_one_sentence
 
 SHAPE, LATENTS, M = (1, 12, 12), 5, 120
 ROBUST = [name for name in FIDELITIES if name != "least-squares"]
