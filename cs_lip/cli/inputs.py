@@ -19,6 +19,8 @@ IN_RANGE_SAMPLES = 3
 
 IMAGE_HELP = "A picture to measure: a file, or the name of a bundled one, such as camera; repeat."
 
+RUN_FILES = frozenset({RUN_FILE, FIGURE_FILE, SUMMARY_FILE})
+
 NO_MEMORY = ("allocate memory", "out of memory", "Storage size calculation overflowed")
 """What PyTorch's errors say when memory is short."""
 
@@ -107,11 +109,14 @@ def _distinct_names(files: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(path) for path in files]
 
 
-def claim_folder(asked: Path | None, overwrite: bool, default: str) -> Path:
+def claim_folder(asked: Path | None, overwrite: bool, default: str, own: frozenset[str] = RUN_FILES) -> Path:
     """The folder for a run's files: the one asked for, or ``default``, ``default-2``, ... whichever is free.
 
     A folder that already holds something is refused: an earlier run unless ``overwrite``, any other work always. The
     folder itself is made only when the files are written.
+
+    Args:
+        own: the names of the files that a run leaves there.
 
     Raises:
         ValueError: the folder is a file, or holds something.
@@ -121,7 +126,7 @@ def claim_folder(asked: Path | None, overwrite: bool, default: str) -> Path:
     if asked.exists() and not asked.is_dir():
         raise ValueError(f"{asked} is a file, expected a folder; try another --out")
     held = {path.name for path in asked.iterdir()} if asked.is_dir() else set()
-    if foreign := sorted(held - {RUN_FILE, FIGURE_FILE, SUMMARY_FILE}):
+    if foreign := sorted(held - own):
         raise ValueError(f"the folder {asked} holds other work ({foreign[0]}), nothing was written; try another --out")
     if held and not overwrite:
         raise ValueError(f"the folder {asked} holds an earlier run; try another --out, or --overwrite to replace it")

@@ -8,7 +8,7 @@ import click
 import torch
 
 from cs_lip.cli.damage import TASKS, Asked, Damaged, Shape, check_asked, damage, free_bytes, restored_shape
-from cs_lip.cli.inputs import bad_input, claim_folder, device_option, find_device, seed_option
+from cs_lip.cli.inputs import RUN_FILES, bad_input, claim_folder, device_option, find_device, seed_option
 from cs_lip.cli.interrupt import interruptible
 from cs_lip.cli.progress import ProgressBar
 from cs_lip.evaluation.acquisition import OPERATORS, snr_db
@@ -79,7 +79,7 @@ def restore(
     asked = Asked(**said)
     with bad_input():
         check_asked(asked)
-        folder = _claimed(out, overwrite)
+        folder = claim_folder(out, overwrite, "restored", RUN_FILES | {RESTORED_FILE})
         solver = UntrainedFit(iterations=iterations, stop=stop)
         where = find_device(device)
         network_name, settings = _network(prior, asked)
@@ -163,18 +163,6 @@ def _run(
     if watcher is None or watcher.peaks[0].iteration == 0:
         return run, None
     return run, {"psnr_db": watcher.peaks[0].psnr_db, "iteration": watcher.peaks[0].iteration}
-
-
-def _claimed(asked: Path | None, overwrite: bool) -> Path:
-    """As `claim_folder`, where an earlier run may hold the restored picture too."""
-    if asked is None or not (asked / RESTORED_FILE).is_file():
-        return claim_folder(asked, overwrite, "restored")
-    names = {path.name for path in asked.iterdir()}
-    if foreign := sorted(names - {RESTORED_FILE, RUN_FILE, FIGURE_FILE, SUMMARY_FILE}):
-        raise ValueError(f"the folder {asked} holds other work ({foreign[0]}), nothing was written; try another --out")
-    if not overwrite:
-        raise ValueError(f"the folder {asked} holds an earlier run; try another --out, or --overwrite to replace it")
-    return asked
 
 
 def _write(folder: Path, run: Run, text: str, title: str) -> None:

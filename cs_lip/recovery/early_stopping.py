@@ -16,6 +16,9 @@ from cs_lip.recovery.problem import Problem
 WINDOW = 100
 """Iterates over which the windowed variance is taken, as published."""
 
+LATE = 0.9
+"""The part of the iterations after which a best iterate means that more of them would be better still."""
+
 
 class StopRule(ABC):
     """Watches the iterates of one image and keeps the best by its own criterion, lower being better.

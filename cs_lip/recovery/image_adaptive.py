@@ -27,8 +27,8 @@ class ImageAdaptive:
     measurements for as many iterations, and followed by a back-projection: see `Tuning`.
 
     It departs from IAGAN as published in three places: the stop is found from the measurements instead of being a fixed
-    number of iterations; total variation keeps the freed weights from fitting noise (on photographs at m = n/25 it gave
-    2 dB); and the back-projection knows the noise.
+    number of iterations; total variation keeps the freed weights from fitting noise; and the back-projection knows the
+    noise.
 
     Cost beside the search: an iteration is one forward and backward pass of the generator with the gradients of its
     weights, and one application of A and its adjoint; some hundred iterations, twice. Memory: two copies of the

@@ -39,11 +39,10 @@ class LatentSearch(LatentSolver):
     of fresh starts, which helps them more than longer descents from the old ones. Each wave has ten starts more than
     the one before, since a row costs less in a larger batch.
 
-    Where the generator has a learned start, the refinement is tried from the encoder's guesses before any wave, which
-    finds nine in ten of the images in range. Images that no wave explains are mostly outside the generator's range.
-    There the objective is rugged, and what helps is Adam at a large constant step, which hops between minima: the last
-    round, on the survivors of all waves. Of all that was found, an explained row wins before one that is not, and then
-    the lower objective.
+    Where the generator has a learned start, the refinement is tried from the encoder's guesses before any wave. Images
+    that no wave explains are mostly outside the generator's range. There the objective is rugged, and what helps is
+    Adam at a large constant step, which hops between minima: the last round, on the survivors of all waves. Of all that
+    was found, an explained row wins before one that is not, and then the lower objective.
 
     Cost for an in-range image: about 600 forward-backward passes and 15 Jacobians for every ten starts, and one or two
     waves; for an image that no latent explains, about 7600 and 100.

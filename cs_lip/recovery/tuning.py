@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cs_lip.recovery.back_projection import back_project, error_variance
-from cs_lip.recovery.early_stopping import CrossValidation
+from cs_lip.recovery.early_stopping import LATE, CrossValidation
 from cs_lip.recovery.problem import HELD_OUT, Problem
 from cs_lip.recovery.solution import Status
 from cs_lip.recovery.solver import Found, Note, Task, judged
@@ -24,9 +24,6 @@ from cs_lip.seeding import stream
 
 EVERY = 10
 """Iterations between two looks at the held-out measurements."""
-
-LATE = 0.9
-"""The part of the iterations after which a best iterate means that more of them would be better still."""
 
 MOST_FOLDS, ENOUGH_HELD_OUT = 3, 150
 
@@ -68,7 +65,7 @@ class Tuning:
         total_variation: weight of TV; None for max(0.45 / sqrt(m), noise / (2 sqrt(gain))), of which the first term was
             tuned on photographs and the second suits denoising.
         held_out: fraction of the measurements; None for a tenth, but no fewer than ten of them.
-        folds: fits with different measurements held out, whose misfits are averaged; None for as many as hold out 250
+        folds: fits with different measurements held out, whose misfits are averaged; None for as many as hold out 150
             in all, and at most three.
         patience: iterations without a lower held-out misfit after which an image is done.
     """

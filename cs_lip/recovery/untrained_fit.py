@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cs_lip.priors.untrained.network import UntrainedNetwork
-from cs_lip.recovery.early_stopping import Discrepancy, HeldOut, LastIterate, StopRule, WindowedVariance
+from cs_lip.recovery.early_stopping import LATE, Discrepancy, HeldOut, LastIterate, StopRule, WindowedVariance
 from cs_lip.recovery.problem import Problem
 from cs_lip.recovery.solution import Status
 from cs_lip.recovery.solver import Found, Note, Task, judged
@@ -20,9 +20,6 @@ Stop = Literal["auto", "held-out", "discrepancy", "windowed-variance", "last"]
 """How the iterate that is returned is chosen."""
 
 PHASE = "fit"
-
-LATE = 0.9
-"""The part of the iterations after which a best iterate means that more of them would be better still."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cs_lip.recovery.fidelity import LeastSquares
-from cs_lip.recovery.problem import LEAST_HELD_OUT, Problem
+from cs_lip.recovery.problem import HELD_OUT, LEAST_HELD_OUT, Problem
 from cs_lip.recovery.solution import Status
 from cs_lip.recovery.solver import Found, Note, Task, judged
 from cs_lip.seeding import stream
@@ -19,9 +19,6 @@ Array = npt.NDArray[np.float32]
 
 Transform = Literal["dct", "wavelet"]
 """See `cs_lip.recovery.baselines.sparsity.sparsifying`."""
-
-HELD_OUT = 0.1
-"""The fraction of the measurements that judges, where it is not too few."""
 
 ENOUGH_HELD_OUT = 100
 MOST_SPLITS = 5
