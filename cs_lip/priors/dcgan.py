@@ -131,6 +131,8 @@ class FoldedDCGAN(Generator):
         for multiplied in (doublings[0], doublings[-1]):  # whose weights a matrix product then takes without a copy
             multiplied.to(memory_format=torch.contiguous_format)
         self.eval().requires_grad_(False)
+        if source.kept:
+            self.keep_nonzero_()
 
     def layers(self) -> dict[str, Layer]:
         """The same cuts as the unfolded generator's, with the same activations up to rounding."""

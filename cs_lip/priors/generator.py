@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp, vmap
 
+from cs_lip.priors.prunable import Prunable
+
 Geometry = Literal["gaussian", "sphere"]
 """How latents are distributed: standard normal, or in a uniform direction, with a length that the network ignores."""
 
@@ -23,7 +25,7 @@ MOST_ROWS, MOST_VALUES = 100, 100 * 3 * 64 * 64
 """Images, and values of images, that are drawn at once: enough to fill the cores, few enough to bound memory."""
 
 
-class Generator(nn.Module, ABC):
+class Generator(Prunable, ABC):
     """A network ``G`` that draws images from latents.
 
     ``G(z)`` maps ``(*batch, *latent_shape)`` to ``(*batch, *image_shape)`` with ``image_shape = (channels, height,
@@ -153,10 +155,7 @@ class Generator(nn.Module, ABC):
         return copy.deepcopy(self).eval().requires_grad_(False)
 
     def weight_groups(self) -> dict[str, tuple[str, ...]]:
-        """The names of the weights that may be pruned, by their role: ``input``, ``hidden`` and ``output``.
-
-        Biases and norms belong to no group. Here as `weights_by_role` finds them; subclasses may have further groups.
-        """
+        """See `Prunable.weight_groups`; as `weights_by_role` finds them, and subclasses may have further groups."""
         return weights_by_role(self)
 
 

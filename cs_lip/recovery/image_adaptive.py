@@ -83,3 +83,7 @@ class Weights(Drawing):
         """See `Drawing`."""
         image: Tensor = self.generator(self.latent)
         return image
+
+    def project_(self) -> None:
+        """See `Drawing`: of a ticket only the surviving weights move."""
+        self.generator.project_()

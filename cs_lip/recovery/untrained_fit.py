@@ -138,6 +138,7 @@ class UntrainedFit:
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
+                network.project_()
                 latest = drawn.detach()
                 # The first iterates are averaged evenly, or the average would start out as the first of them.
                 weight = max(1 - self.averaging, 1 / (rule.seen + 1))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cs_lip.priors.generator import weights_by_role
+from cs_lip.priors.prunable import Prunable
 from cs_lip.priors.untrained.initialisation import initialise
 
 Upsampling = Literal["nearest", "bilinear"]
@@ -17,7 +18,7 @@ INPUT_SCALE = 0.1
 """The largest value of a random input."""
 
 
-class UntrainedNetwork(nn.Module, ABC):
+class UntrainedNetwork(Prunable, ABC):
     """A network ``f`` whose weights ``w`` are the unknowns: the image is ``f(w; u)`` for a fixed input ``u``.
 
     A solver minimises over `parameters()`, of which `weight_groups` names those that may be pruned, how far ``f(w; u +
@@ -68,8 +69,10 @@ class UntrainedNetwork(nn.Module, ABC):
         return (INPUT_SCALE * torch.rand(1, *self.input_shape, generator=generator)).to(self.device, self.dtype)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Start anew: draw all weights from the random ``generator``; see `initialise` of the same room."""
+        """Start anew: draw all weights from the random ``generator``, but those held at zero; see `initialise` of the
+        same room."""
         initialise(self, generator)
+        self.project_()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Images ``(batch, *image_shape)`` in [0, 1] for inputs ``(batch, *input_shape)``, each drawn on its own.
@@ -89,7 +92,7 @@ class UntrainedNetwork(nn.Module, ABC):
         """The image ``(1, *image_shape)`` of one input ``(1, *input_shape)``."""
 
     def weight_groups(self) -> dict[str, tuple[str, ...]]:
-        """The names of the weights that may be pruned, by their role, with the meaning of `Generator.weight_groups`."""
+        """See `Prunable.weight_groups`."""
         return weights_by_role(self)
 
 
