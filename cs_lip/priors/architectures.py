@@ -1,6 +1,7 @@
 """The architectures by name, and building them from blueprints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -26,18 +27,26 @@ def build(blueprint: Blueprint) -> Generator:
     Raises:
         ValueError: an unknown architecture, settings that it does not take, or weights that do not fit.
     """
-    make = ARCHITECTURES.get(blueprint.architecture)
+    generator = generator_shapes(blueprint.architecture, blueprint.settings)
+    return fill(generator, blueprint.state, f"a {blueprint.architecture} of these settings")
+
+
+def generator_shapes(architecture: str, settings: Mapping[str, Any]) -> Generator:
+    """The generator on the device ``meta``, where tensors have shapes but no numbers and take no memory.
+
+    PyTorch's initial weights then cost neither memory nor global random numbers.
+
+    Raises:
+        ValueError: as `build`, but for the weights.
+    """
+    make = ARCHITECTURES.get(architecture)
     if make is None:
-        raise ValueError(
-            f"there is no architecture {blueprint.architecture!r:.40}; try one of {', '.join(ARCHITECTURES)}"
-        )
+        raise ValueError(f"there is no architecture {architecture!r:.40}; try one of {', '.join(ARCHITECTURES)}")
     try:
-        with torch.device("meta"):  # where PyTorch's initial weights cost no memory and no global random numbers
-            generator = make(**blueprint.settings)
+        with torch.device("meta"):
+            return make(**settings)
     except (TypeError, RuntimeError, OverflowError, IndexError, AttributeError) as error:
         reason = str(error).partition("\n")[0][:120]
         raise ValueError(
-            f"the settings {sorted(blueprint.settings)} do not make a {blueprint.architecture} ({reason}); "
-            "try the file as it was written"
+            f"the settings {sorted(settings)} do not make a {architecture} ({reason}); try the file as it was written"
         ) from None
-    return fill(generator, blueprint.state, f"a {blueprint.architecture} of these settings")
