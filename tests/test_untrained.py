@@ -428,7 +428,7 @@ BAD_SETTINGS: dict[str, tuple[str, Any, dict[str, Any], str]] = {
     "jitter": ("skip", (3, 64, 64), {"jitter": -0.1}, "jitter must be a standard deviation"),
     "jitter without a number": ("skip", (3, 64, 64), {"jitter": float("nan")}, "jitter must be a standard deviation"),
     "hourglass with skips": ("hourglass", (3, 64, 64), {"skips": [0, 0, 0, 0, 4]}, "hourglass has no skips"),
-    "no depth": ("deep_decoder", (3, 64, 64), {"depth": 0}, "channels and depth must be whole numbers"),
+    "no depth": ("deep_decoder", (3, 64, 64), {"depth": 0}, "the depth must be whole numbers"),
     "too deep": ("deep_decoder", (3, 64, 64), {"depth": 10**9}, "leave 1x1 after 6 of 1000000000 halvings"),
     "more memory than there is": ("deep_decoder", (3, 64, 64), {"channels": 10**8}, "do not make the network"),
 }

@@ -138,6 +138,8 @@ class FoldedPGGAN(_Progressive):
         super().__init__(_folded_linear(source.format), _folded_conv(source.start), doublings, _folded_conv(source.rgb))
         self.to(memory_format=torch.channels_last)
         self.eval().requires_grad_(False)
+        if source.kept:  # under the same names
+            self.keep_({name: self.get_parameter(name) != 0 for name in source.kept})
 
     def fold(self) -> "FoldedPGGAN":
         """Itself: it is folded already."""

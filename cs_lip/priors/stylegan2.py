@@ -107,6 +107,20 @@ class _Styled(Generator):
             latents: Tensor = (self.mapping(z) - self.w_mean) / self.w_spread
         return latents if self.space == "w" else latents[:, None].repeat(1, self.rows, 1)
 
+    def weight_groups(self) -> dict[str, tuple[str, ...]]:
+        """See `Generator.weight_groups`: the ``mapping``; the affine maps from ``w`` to a ``style``; the convolutions,
+        ``hidden``, and those to colours, ``output``. The learned constant is no weight matrix, so ``input`` is empty.
+        """
+        names = [name for name, _ in self.named_parameters() if name.endswith(".weight")]
+        layers = [name for name in names if name.startswith("synthesis.") and "affine" not in name]
+        return {
+            "input": (),
+            "mapping": tuple(name for name in names if name.startswith("mapping.") and "embed" not in name),
+            "style": tuple(name for name in names if ".affine." in name),
+            "hidden": tuple(name for name in layers if ".torgb." not in name),
+            "output": tuple(name for name in layers if ".torgb." in name),
+        }
+
 
 def _synthesise(block: nn.Module, row: int, last: bool, state: State) -> State:
     """One block; the last one's image is shifted and halved from [-1, 1], and what lies beyond is clipped."""
@@ -187,20 +201,6 @@ class StyleGAN2(_Styled):
         """The same images from fewer operations; see `Generator.fold` and `FoldedStyleGAN2`."""
         return FoldedStyleGAN2(self)
 
-    def weight_groups(self) -> dict[str, tuple[str, ...]]:
-        """See `Generator.weight_groups`: the ``mapping``; the affine maps from ``w`` to a ``style``; the convolutions,
-        ``hidden``, and those to colours, ``output``. The learned constant is no weight matrix, so ``input`` is empty.
-        """
-        names = [name for name, _ in self.named_parameters() if name.endswith(".weight")]
-        layers = [name for name in names if name.startswith("synthesis.") and "affine" not in name]
-        return {
-            "input": (),
-            "mapping": tuple(name for name in names if name.startswith("mapping.fc")),
-            "style": tuple(name for name in names if ".affine." in name),
-            "hidden": tuple(name for name in layers if ".torgb." not in name),
-            "output": tuple(name for name in layers if ".torgb." in name),
-        }
-
 
 def _constant(depth: int) -> Tensor:
     """The features that the synthesis starts from, as they are before training."""
@@ -220,6 +220,8 @@ class FoldedStyleGAN2(_Styled):
             self.register_buffer("w_mean", source.w_mean.clone())
             self.register_buffer("w_spread", source.w_spread.clone())
         self.eval().requires_grad_(False)
+        if source.kept:
+            self.keep_nonzero_()
 
     def fold(self) -> "FoldedStyleGAN2":
         """Itself: it is folded already."""

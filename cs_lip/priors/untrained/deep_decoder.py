@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,8 @@ class DeepDecoder(UntrainedNetwork):
 
     Args:
         image_shape: ``(channels, height, width)``.
-        channels: ``k``, of the input and of every feature map; fewer are a stronger prior, 256 fill in holes.
+        channels: ``k``, of the input and of every feature map; fewer are a stronger prior, 256 fill in holes. A number
+            for each, of the input and behind each of the ``d + 1`` convolutions, makes maps of different widths.
         depth: ``d``, how often height and width double.
         jitter: see `UntrainedNetwork`; the authors add none but for inpainting.
 
@@ -41,15 +43,23 @@ class DeepDecoder(UntrainedNetwork):
         ValueError: settings that make no such network, or an image too small for it.
     """
 
-    def __init__(self, image_shape: Sequence[int], *, channels: int = 128, depth: int = 5, jitter: float = 0.0) -> None:
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        *,
+        channels: int | Sequence[int] = 128,
+        depth: int = 5,
+        jitter: float = 0.0,
+    ) -> None:
         shape = checked_shape(image_shape)
-        channels, depth = checked_numbers("channels and depth", (channels, depth))
+        (depth,) = checked_numbers("depth", (depth,))
         *sizes, smallest = halvings(shape, depth)
-        super().__init__(shape, (channels, *smallest), jitter)
+        counts = _checked_channels(channels, depth + 1)
+        super().__init__(shape, (counts[0], *smallest), jitter)
         self.sizes = (*reversed(sizes), None)
-        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=False) for _ in self.sizes)
-        self.norms = nn.ModuleList(image_norm(channels) for _ in self.sizes)
-        self.output = nn.Conv2d(channels, shape[0], 1, bias=False)
+        self.convs = nn.ModuleList(nn.Conv2d(*ends, 1, bias=False) for ends in pairwise(counts))
+        self.norms = nn.ModuleList(image_norm(count) for count in counts[1:])
+        self.output = nn.Conv2d(counts[-1], shape[0], 1, bias=False)
 
     def _draw(self, features: Tensor) -> Tensor:
         for conv, norm, size in zip(self.convs, self.norms, self.sizes, strict=True):
@@ -75,7 +85,7 @@ class ConvDecoder(UntrainedNetwork):
 
     Args:
         image_shape: ``(channels, height, width)``.
-        channels: of the input and of every feature map.
+        channels: of the input and of every feature map, or a number for each, as in `DeepDecoder`.
         layers: ``L``, the number of 3x3 convolutions.
         input_size: height and width of the input.
         upsampling: ``nearest`` or ``bilinear``.
@@ -89,23 +99,23 @@ class ConvDecoder(UntrainedNetwork):
         self,
         image_shape: Sequence[int],
         *,
-        channels: int = 160,
+        channels: int | Sequence[int] = 160,
         layers: int = 8,
         input_size: Sequence[int] = (8, 4),
         upsampling: str = "nearest",
         jitter: float = 0.0,
     ) -> None:
         shape = checked_shape(image_shape)
-        (channels,) = checked_numbers("channels", (channels,))
         (layers,) = checked_numbers("layers", (layers,), least=2)
+        counts = _checked_channels(channels, layers)
         height, width = _checked_input_size(input_size, shape)
-        super().__init__(shape, (channels, height, width), jitter)
+        super().__init__(shape, (counts[0], height, width), jitter)
         self.upsampling = checked_upsampling(upsampling)
         rows, columns = (_sides(*ends, layers - 1) for ends in ((height, shape[1]), (width, shape[2])))
         self.sizes = (*zip(rows, columns, strict=True), None)
-        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in self.sizes)
-        self.norms = nn.ModuleList(image_norm(channels) for _ in self.sizes)
-        self.output = nn.Conv2d(channels, shape[0], 1, bias=False)
+        self.convs = nn.ModuleList(nn.Conv2d(*ends, 3, padding=1, bias=False) for ends in pairwise(counts))
+        self.norms = nn.ModuleList(image_norm(count) for count in counts[1:])
+        self.output = nn.Conv2d(counts[-1], shape[0], 1, bias=False)
 
     def _draw(self, features: Tensor) -> Tensor:
         for conv, norm, size in zip(self.convs, self.norms, self.sizes, strict=True):
@@ -122,6 +132,18 @@ def _sides(first: int, last: int, steps: int) -> list[int]:
     """
     factor = (last / first) ** (1 / steps)
     return [math.ceil(first * factor**step - 1e-9) for step in range(1, steps)] + [last]
+
+
+def _checked_channels(channels: int | Sequence[int], convs: int) -> tuple[int, ...]:
+    """Those of the input and behind each of the convolutions."""
+    if not isinstance(channels, Sequence):
+        return checked_numbers("channels", (channels,)) * (convs + 1)
+    if len(channels) != convs + 1:
+        raise ValueError(
+            f"there are {len(channels)} numbers of channels, expected one or {convs + 1}, of the input and behind each "
+            f"of {convs} convolutions; try one"
+        )
+    return checked_numbers("channels", channels)
 
 
 def _checked_input_size(input_size: Sequence[int], image_shape: tuple[int, int, int]) -> tuple[int, int]:
