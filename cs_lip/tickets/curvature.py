@@ -131,7 +131,7 @@ def sensitivity(network: Prunable, mask: Mask, seed: int = 0, draws: int = 100) 
         probe = torch.randint(0, 2, image.shape, generator=signs).to(image) * 2 - 1
         return (image * probe).sum()
 
-    return taylor(network, mask, probed, draws)
+    return {name: total / draws for name, total in taylor(network, mask, probed, draws).items()}
 
 
 def draw(network: Prunable, rng: torch.Generator) -> Tensor:
