@@ -13,7 +13,7 @@ from torch.nn.functional import logsigmoid
 
 from cs_lip.priors.prunable import Prunable
 from cs_lip.seeding import stream
-from cs_lip.tickets.curvature import Loss, Scores, WeightLoss
+from cs_lip.tickets.curvature import Loss, MaskedCopy, Scores
 from cs_lip.tickets.mask import Mask
 from cs_lip.tickets.schedules import checked_density
 
@@ -76,17 +76,21 @@ def bernoulli(
     if checked_density(density) == 1:
         raise ValueError("a learned mask has a density below 1, got 1; try 0.05")
     settings = settings or BernoulliSettings()
-    measured = WeightLoss(network, mask, loss)
-    rng = stream(seed, "bernoulli")
-    logits = {name: torch.zeros_like(value, requires_grad=True) for name, value in measured.weights.items()}
+    masked, rng = MaskedCopy(network, mask), stream(seed, "bernoulli")
+    initial = {name: weight.detach().clone() for name, weight in masked.weights.items()}
+    logits = {name: torch.zeros_like(value, requires_grad=True) for name, value in initial.items()}
     optimiser = torch.optim.Adam(list(logits.values()), lr=settings.learning_rate)
     for step in range(1, settings.steps + 1):
-        masked = {
-            name: value * _relaxed(logits[name], settings.temperature, rng) for name, value in measured.weights.items()
-        }
-        divergence = sum(divergence_from(density, logits[name])[mask.kept[name]].sum() for name in logits)
         optimiser.zero_grad()
-        (measured.at(masked) + settings.divergence * divergence).backward()  # type: ignore[no-untyped-call]
+        drawn = {name: value * _relaxed(logits[name], settings.temperature, rng) for name, value in initial.items()}
+        with torch.no_grad():
+            for name, weight in masked.weights.items():
+                weight.copy_(drawn[name])
+        # The chain rule by hand: the loss in the weights, and those in the logits.
+        torch.autograd.backward(list(drawn.values()), list(masked.gradient(loss).values()))
+        for name, value in logits.items():
+            divergence = divergence_from(density, value)[mask.kept[name]].sum()
+            torch.autograd.backward(settings.divergence * divergence)
         optimiser.step()
         if on_step is not None:
             on_step(step)

@@ -1,11 +1,10 @@
 """Criteria from derivatives: of a loss, of its gradient, and of the image itself."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from cs_lip.priors.generator import Generator
 from cs_lip.priors.prunable import Prunable
@@ -20,29 +19,28 @@ Loss = Callable[[Prunable], Tensor]
 """How badly a network does, a scalar that can be differentiated; it is given copies, and may draw a batch each time."""
 
 
-class WeightLoss(nn.Module):
-    """The loss as a function of the weights that a mask names.
+class MaskedCopy:
+    """A copy of a network with a mask applied, whose loss has derivatives in the weights that the mask names.
 
-    It works on a copy, so the network keeps its weights, gradients, running statistics and mode.
+    So the network itself keeps its weights, gradients, running statistics and mode.
+
+    Attributes:
+        network: the copy, in the mode of the network.
+        weights: those that the mask names, by parameter name; the only ones that ask for gradients.
     """
 
-    def __init__(self, network: Prunable, mask: Mask, loss: Loss) -> None:
-        super().__init__()
+    def __init__(self, network: Prunable, mask: Mask) -> None:
         self.network = copy.deepcopy(network).requires_grad_(False)
-        self.loss = loss
         mask.apply_(self.network)
-        self.weights = {name: self.network.get_parameter(name).detach().clone() for name in mask.kept}
+        self.weights = {name: self.network.get_parameter(name).requires_grad_() for name in mask.kept}
 
-    def forward(self) -> Tensor:
-        return self.loss(self.network)
-
-    def at(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """The loss at these weights, all others as they are.
+    def gradient(self, loss: Loss, *, differentiable: bool = False) -> Scores:
+        """The gradient of the loss in the weights, of which it is a differentiable function where that is asked.
 
         Raises:
-            ValueError: it is no finite scalar, or does not depend on them.
+            ValueError: the loss is no finite number, or does not depend on them.
         """
-        found: Tensor = functional_call(self, {f"network.{name}": value for name, value in weights.items()}, ())
+        found = loss(self.network)
         if found.dim() or not found.isfinite():
             raise ValueError(
                 f"the loss gave {str(found.detach())[:60]}, expected one finite number; try its mean over the batch"
@@ -50,17 +48,11 @@ class WeightLoss(nn.Module):
         if not found.requires_grad:
             raise ValueError(
                 "the loss does not depend on the weights of the network it was given; try to draw with that network, "
-                "outside torch.no_grad"
+                "not folded, outside torch.no_grad"
             )
-        return found
-
-    def gradient(self, *, differentiable: bool = False) -> tuple[Scores, Scores]:
-        """The weights of the masked network and the gradient there, in which `backward` goes on where it is asked."""
-        weights = {name: value.clone().requires_grad_() for name, value in self.weights.items()}
-        found = torch.autograd.grad(
-            self.at(weights), list(weights.values()), create_graph=differentiable, materialize_grads=True
-        )
-        return weights, dict(zip(weights, found, strict=True))
+        weights = list(self.weights.values())
+        gradient = torch.autograd.grad(found, weights, create_graph=differentiable, materialize_grads=True)
+        return dict(zip(self.weights, gradient, strict=True))
 
 
 def snip(network: Prunable, mask: Mask, loss: Loss) -> Scores:
@@ -69,8 +61,9 @@ def snip(network: Prunable, mask: Mask, loss: Loss) -> Scores:
     Connection sensitivity (Lee, Ajanthan & Torr, ICLR 2019, arXiv 1810.02340, equations 4 to 6), without their division
     by the sum of all, which changes no order.
     """
-    weights, gradient = WeightLoss(network, mask, loss).gradient()
-    return {name: (gradient[name] * weights[name]).abs().detach() for name in weights}
+    masked = MaskedCopy(network, mask)
+    gradient = masked.gradient(loss)
+    return {name: (weight.detach() * gradient[name]).abs() for name, weight in masked.weights.items()}
 
 
 def grasp(network: Prunable, mask: Mask, loss: Loss) -> Scores:
@@ -80,13 +73,13 @@ def grasp(network: Prunable, mask: Mask, loss: Loss) -> Scores:
     2002.07376, equation 8) prune the weights with the largest ``-w (H g)``, whose removal lowers the gradient least or
     raises it; so higher ``w (H g)`` = keep.
     """
-    weights, gradient = WeightLoss(network, mask, loss).gradient(differentiable=True)
-    along = sum((value * value.detach()).sum() for value in gradient.values())
-    assert isinstance(along, Tensor)
+    masked = MaskedCopy(network, mask)
+    gradient = masked.gradient(loss, differentiable=True)
+    along = torch.stack([(value * value.detach()).sum() for value in gradient.values()]).sum()
     if not along.requires_grad:  # the loss is linear in the weights, so that H = 0
-        return {name: torch.zeros_like(value) for name, value in weights.items()}
-    curved = torch.autograd.grad(along, list(weights.values()), materialize_grads=True)
-    return {name: (weights[name] * value).detach() for name, value in zip(weights, curved, strict=True)}
+        return {name: torch.zeros_like(value) for name, value in gradient.items()}
+    curved = torch.autograd.grad(along, list(masked.weights.values()), materialize_grads=True)
+    return {name: weight.detach() * value for (name, weight), value in zip(masked.weights.items(), curved, strict=True)}
 
 
 def taylor(network: Prunable, mask: Mask, loss: Loss, batches: int = 1) -> Scores:
@@ -100,12 +93,11 @@ def taylor(network: Prunable, mask: Mask, loss: Loss, batches: int = 1) -> Score
     """
     if batches < 1:
         raise ValueError(f"the batches must be 1 or more, got {batches}; try 10")
-    measured = WeightLoss(network, mask, loss)
-    scores = {name: torch.zeros_like(value) for name, value in measured.weights.items()}
+    masked = MaskedCopy(network, mask)
+    scores = {name: torch.zeros_like(weight) for name, weight in masked.weights.items()}
     for _ in range(batches):
-        weights, gradient = measured.gradient()
-        for name, total in scores.items():
-            total += (weights[name] * gradient[name]).detach().square()
+        for name, value in masked.gradient(loss).items():
+            scores[name] += (masked.weights[name].detach() * value).square()
     return scores
 
 
