@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -96,7 +97,7 @@ class UntrainedFit:
         problem, network = task.problem, task.network
         _check_fit(problem, network)
         rule = self._rule_name(problem)
-        fits = [self._fit(task, image, rule) for image in range(problem.images)]
+        fits = [self._fit(task, copy.deepcopy(network), image, rule) for image in range(problem.images)]
         images = torch.cat([image for image, _, _ in fits])
         every = torch.arange(problem.images, device=images.device)
         with torch.no_grad():
@@ -104,6 +105,28 @@ class UntrainedFit:
         exhausted = torch.tensor([ran_out for _, _, ran_out in fits], device=images.device)
         status = judged(problem, residual, every, exhausted, otherwise=Status.STOPPED)
         return Found(images, residual, status, notes=tuple(note for _, note, _ in fits), settings={"stop": rule})
+
+    def fitted(self, task: Task) -> UntrainedNetwork:
+        """The network after the fit to the task's only image, with the weights of the iterate that ``stop`` chooses.
+
+        They are those after the step of that iterate, the image being an average over those before.
+
+        Raises:
+            ValueError: as `recover`, or there are several images.
+        """
+        problem, network = task.problem, copy.deepcopy(task.network)
+        _check_fit(problem, network)
+        if problem.images != 1:
+            raise ValueError(f"one network fits one image, got {problem.images}; try a fit for each")
+        chosen: dict[str, Tensor] = {}
+
+        def keep() -> None:
+            chosen.update({name: value.detach().clone() for name, value in network.state_dict().items()})
+
+        self._fit(task, network, 0, self._rule_name(problem), keep)
+        if chosen:
+            network.load_state_dict(chosen)
+        return network
 
     def _rule_name(self, problem: Problem) -> str:
         if self.stop == "discrepancy" and problem.noise == 0:
@@ -119,11 +142,17 @@ class UntrainedFit:
             return Discrepancy(self.patience, problem), problem
         return (WindowedVariance if name == "windowed-variance" else LastIterate)(self.patience), problem
 
-    def _fit(self, task: Task, image: int, name: str) -> tuple[Tensor, Note, bool]:
-        """The chosen image ``(1, *image_shape)``, its note, and whether the iterations ran out while it improved."""
+    def _fit(
+        self, task: Task, network: UntrainedNetwork, image: int, name: str, keep: Callable[[], None] | None = None
+    ) -> tuple[Tensor, Note, bool]:
+        """The chosen image ``(1, *image_shape)``, its note, and whether the iterations ran out while it improved.
+
+        Args:
+            network: whose weights move.
+            keep: called after each iteration that is the best so far.
+        """
         which = torch.tensor([image], device=task.problem.measurements.device)
         rule, kept = self._rule(name, task.problem.only(which), stream(task.seed, f"held-out/{image}"))
-        network = copy.deepcopy(task.network)
         inputs = network.sample_input(generator=stream(task.seed, f"input/{image}"))
         jitter = stream(task.seed, f"jitter/{image}")
         optimiser = torch.optim.Adam(network.parameters(), lr=self.learning_rate, fused=True)
@@ -144,6 +173,8 @@ class UntrainedFit:
                 weight = max(1 - self.averaging, 1 / (rule.seen + 1))
                 average = latest if average is None else average.lerp(latest, weight)
                 finished = rule.watch(latest, average)
+                if keep is not None and rule.iteration == rule.seen:
+                    keep()
                 task.trace.observe(average, which)
         value = rule.value if math.isfinite(rule.value) else None
         note = {"stop": name, "iteration": rule.iteration, "iterations": rule.seen, "value": value}

@@ -1,23 +1,20 @@
 """WGAN-GP: a generator against a critic that estimates the Wasserstein distance of its images to real ones."""
 
 import copy
-import math
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from cs_lip.priors import DCGAN, Blueprint, Generator
+from cs_lip.priors import DCGAN, Blueprint
 from cs_lip.seeding import stream
+from cs_lip.tickets.norms import recalibrate_
 from cs_lip.training.critic import Critic
 from cs_lip.training.settings import Settings
 
 BETAS = (0.0, 0.9)
 """Of Adam, as in algorithm 1 of Gulrajani et al. 2017."""
-
-DRAWN_FOR_NORMS = 2048
-"""Images over which the batch norms of the averaged generator measure their statistics."""
 
 SPREAD = 0.02
 """Standard deviation of the generator's initial weights (Radford et al. 2016, section 4)."""
@@ -80,6 +77,23 @@ class Training:
             for name, network in (("generator", self.generator), ("critic", self.critic))
         }
 
+    def start_from(self, generator: DCGAN) -> None:
+        """Begin with the weights of a generator of the same widths instead of random ones, and hold at zero what it
+        holds there.
+
+        Raises:
+            ValueError: steps were made already, or it has other widths.
+        """
+        sizes = (generator.widths, generator.first)
+        if self.step or sizes != (self.settings.widths, self.settings.first):
+            raise ValueError(
+                f"a training of widths {self.settings.widths} at step {self.step} cannot begin with a generator of "
+                f"widths {generator.widths}; try the widths of the generator, and a new training"
+            )
+        self.generator.load_state_dict(generator.state_dict())
+        self.generator.keep_(generator.kept)
+        self.averaged = {name: value.detach().clone() for name, value in self.generator.named_parameters()}
+
     def advance(self) -> Losses:
         """One step of the generator, after the critic's."""
         rng = stream(self.settings.seed, f"training/step-{self.step}")
@@ -112,6 +126,7 @@ class Training:
 
     def _improve_generator(self, rng: torch.Generator) -> None:
         self._descend("generator", -self.critic(self.generator(self._latents(rng))).mean())
+        self.generator.project_()
         # The average forgets faster at first, so that it does not remember the initial weights.
         keep = min(self.settings.averaging, (1 + self.step) / (10 + self.step))
         for name, value in self.generator.named_parameters():
@@ -130,27 +145,11 @@ class Training:
         """The generator with the averaged weights, its batch norms measured anew on images of its own."""
         generator = copy.deepcopy(self.generator)
         generator.load_state_dict(self.averaged, strict=False)
-        _measure_norms(generator, stream(self.settings.seed, "training/norms"))
+        recalibrate_(generator, stream(self.settings.seed, "training/norms"))
         state = {
             name: value.contiguous() for name, value in generator.state_dict().items() if "num_batches" not in name
         }
         return Blueprint("dcgan", {"widths": list(self.settings.widths), "first": self.settings.first}, state)
-
-
-def _measure_norms(generator: Generator, rng: torch.Generator) -> None:
-    """Set the running statistics of batch norms to those over `DRAWN_FOR_NORMS` draws.
-
-    The running ones belong to the weights of single steps and not to their average.
-    """
-    norms = [module for module in generator.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average over the batches
-    generator.train()
-    with torch.no_grad():
-        for _ in range(math.ceil(DRAWN_FOR_NORMS / 256)):
-            generator(generator.sample_latents(256, generator=rng))
-    generator.eval()
 
 
 def _to_empty(make: Callable[[], Network]) -> Network:

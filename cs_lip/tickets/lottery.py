@@ -1,0 +1,217 @@
+"""The search for tickets: train, score, prune, rewind, and again."""
+
+import copy
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cs_lip.priors.prunable import Prunable
+from cs_lip.seeding import derive_seed
+from cs_lip.tickets.channels import channel_mask, dense_channels
+from cs_lip.tickets.criteria import Evidence, score
+from cs_lip.tickets.curvature import Scores
+from cs_lip.tickets.levels import Levels, open_levels
+from cs_lip.tickets.mask import Mask
+from cs_lip.tickets.retraining import Level, Progress, Trainer, unheard
+from cs_lip.tickets.search_settings import SearchSettings
+from cs_lip.tickets.selection import select
+from cs_lip.tickets.ticket import About, Ticket, read_ticket, write_ticket
+
+
+def search(
+    network: Prunable,
+    settings: SearchSettings,
+    trainer: Trainer,
+    folder: Path,
+    *,
+    about: About,
+    progress: Progress = unheard,
+) -> Ticket:
+    """Find a ticket by iterative pruning, level by level, each of them written to the folder when it is found.
+
+    Level ``i`` trains the network from the rewind point under the mask of level ``i - 1``, scores what is left, and
+    keeps the best of it at the density of the schedule; where several networks were trained, their scores are averaged,
+    so that all agree on one mask. With magnitude, all layers together and 20 % pruned a level this is iterative
+    magnitude pruning (Frankle & Carbin, The Lottery Ticket Hypothesis, ICLR 2019, section 1), as it finds lottery image
+    priors (Wu, Chen, Jiang & Wang, TMLR 2023, arXiv 2410.24187, algorithm 1).
+
+    Each level begins with what the level before wrote to its file, so a search that was killed goes on from its last
+    whole level, and ends with the ticket that it would have found without a break.
+
+    Args:
+        network: the rewind point ``start``; it is left alone.
+        settings: what to do.
+        trainer: trains a copy of it.
+        folder: a new one, or that of the same search.
+        about: what the ticket says of the network and the data; the search fills in what it does itself.
+        progress: called after each step of each training.
+
+    Raises:
+        ValueError: the folder holds other work or a search with other settings, or the training diverged.
+    """
+    levels = open_levels(folder, _record(settings, trainer, about))
+    found = _Found(network, settings, trainer, levels, about, progress)
+    if levels.ticket.is_file():
+        return _read(levels.ticket)
+    found.prepare()
+    for index in range(1, len(settings.densities) + 1):
+        if not levels.level(index).is_file():
+            found.find(index)
+        found.go_on_from(levels.level(index))
+    return found.finish()
+
+
+def _record(settings: SearchSettings, trainer: Trainer, about: About) -> dict[str, Any]:
+    """All that the numbers of a search depend on."""
+    told = asdict(about)
+    network = {name: told[name] for name in ("prior", "architecture", "settings", "base_sha256", "data", "seeds")}
+    return asdict(settings) | {"trainer": asdict(trainer.settings), "network": network}
+
+
+class _Found:
+    """A search in progress: the mask of the latest level, and the weights to train from under it."""
+
+    def __init__(
+        self,
+        network: Prunable,
+        settings: SearchSettings,
+        trainer: Trainer,
+        levels: Levels,
+        about: About,
+        progress: Progress,
+    ) -> None:
+        self.network, self.settings, self.trainer, self.levels = network, settings, trainer, levels
+        self.about, self.progress = about, progress
+        channels = settings.granularity == "channel"
+        self.mask = dense_channels(network) if channels else Mask.dense(network, settings.roles)
+        self.start: Mapping[str, Tensor] | None = None
+        self.values: Mapping[str, Tensor] | None = None
+        self.parent = ""
+
+    def prepare(self) -> None:
+        """Read the weights to rewind to from the folder, after putting them there, unless the dense prior has them."""
+        settings = self.settings
+        stepwise = settings.rewind == "step"
+        if not stepwise and (settings.trained or self.about.kind == "untrained"):
+            return
+        if not self.levels.start.is_file():
+            network = self.network
+            if stepwise:
+                level = Level(0, len(settings.densities), settings.rewind_step, settings.steps)
+                network = self._only(self._train(level))
+            write_ticket(self.levels.start, self._ticket(network.state_dict()))
+        self.start = self.values = _read(self.levels.start).values
+
+    def find(self, index: int) -> None:
+        """Write the ticket of a level, from those before."""
+        settings, count = self.settings, len(self.settings.densities)
+        if index == 1 and settings.trained and settings.rewind != "step":
+            networks: Sequence[Prunable] = [self._rewound()]
+        else:
+            networks = self._train(Level(index - 1, count, settings.steps, settings.steps))
+        density = settings.densities[index - 1]
+        seed = derive_seed(settings.seed, f"scores/level-{index}")
+        evidence = Evidence(self.trainer.loss(settings.seed), density, seed)
+        scores = _mean([score(settings.criterion, network, self.mask, evidence) for network in networks])
+        self.parent = self.mask.sha256 if index > 1 else ""
+        self.mask = _selected(networks[0], scores, density, self.mask, settings)
+        values = self.start
+        if settings.rewind == "learning-rate":
+            values = self._only(networks).state_dict()
+        write_ticket(self.levels.level(index), self._ticket(values))
+
+    def go_on_from(self, path: Path) -> None:
+        """Take the mask and the weights of a level from its file."""
+        ticket = _read(path)
+        self.mask, self.values, self.parent = ticket.mask, ticket.values, ticket.about.parent
+
+    def finish(self) -> Ticket:
+        """Train under the last mask, and write what the search ends with."""
+        if self.settings.final_steps:
+            count, steps = len(self.settings.densities), self.settings.final_steps
+            self.values = self._only(self._train(Level(count, count, steps, steps))).state_dict()
+        write_ticket(self.levels.ticket, self._ticket(self.values))
+        return _read(self.levels.ticket)
+
+    def _rewound(self) -> Prunable:
+        """A copy of the network with the weights to train from, under the present mask."""
+        network = copy.deepcopy(self.network)
+        if self.values is not None:
+            network.load_state_dict(self.values, strict=False)  # a ticket leaves out how many batches norms have seen
+        self.mask.apply_(network)
+        return network
+
+    def _train(self, level: Level) -> Sequence[Prunable]:
+        return self.trainer.train(self._rewound(), level=level, seed=self.settings.seed, progress=self.progress)
+
+    def _only(self, networks: Sequence[Prunable]) -> Prunable:
+        if len(networks) != 1:
+            raise ValueError(
+                f"the training gave {len(networks)} networks, expected one whose weights are kept; try the rewinding "
+                "'start' and no final steps, or one picture"
+            )
+        return networks[0]
+
+    def _ticket(self, values: Mapping[str, Tensor] | None) -> Ticket:
+        """The present mask as a ticket, with weights that are zero beyond it."""
+        if values is not None:
+            values = {
+                name: value * self.mask.kept[name] if name in self.mask.kept else value
+                for name, value in values.items()
+            }
+        settings = self.settings
+        schedule = {"name": settings.schedule, "densities": list(settings.densities)}
+        about = replace(
+            self.about,
+            granularity=settings.granularity,
+            criterion=settings.criterion,
+            allocation=settings.allocation,
+            schedule=schedule,
+            rewind=settings.rewound_to,
+            seeds={**self.about.seeds, "search": settings.seed},
+            parent=self.parent,
+            versions={"python": platform.python_version(), **{name: version(name) for name in ("cs-lip", "torch")}},
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        return Ticket(self.mask, values, about)
+
+
+def _read(path: Path) -> Ticket:
+    """A ticket of the search's own folder.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        return read_ticket(path)
+    except ValueError as error:
+        reason = str(error).removeprefix(f"{path} ").partition("; try")[0]
+        raise ValueError(f"{path} is damaged ({reason:.160}); try to remove it, and it is found again") from None
+
+
+def _mean(scores: Sequence[Scores]) -> Scores:
+    return {name: torch.stack([one[name] for one in scores]).mean(0) for name in scores[0]}
+
+
+def _selected(network: Prunable, scores: Scores, density: float, parent: Mask, settings: SearchSettings) -> Mask:
+    if settings.granularity == "channel":
+        # Whole channels may have left less already than this level asks for.
+        density = min(density, parent.density)
+        return channel_mask(
+            network, scores, density, parent=parent, allocation=settings.allocation, floor=settings.floor
+        )
+    return select(
+        scores,
+        density,
+        parent=parent,
+        granularity=settings.granularity,
+        allocation=settings.allocation,
+        floor=settings.floor,
+    )
