@@ -226,14 +226,14 @@ def test_the_held_out_measurements_choose_almost_as_well_as_the_truth_would(solv
 def test_the_held_out_error_is_that_of_the_rows_that_took_no_part() -> None:
     A = Gaussian(SHAPE, m=60, seed=0)
     problem = pose(A, measured(A, picture()))
-    splits = held_out_splits(problem, 0, 0)
+    splits = held_out_splits(problem, 0)
     assert [(kept.m, out.m) for kept, out in splits] == [(50, 10)] * 5
     _, out = splits[0]
     assert out.rows is not None
     guess = torch.full(SHAPE, 0.4)
     expected = (A(guess[None]) - problem.measurements)[0, out.rows].square().mean()
     assert held_out_error(out, guess) == pytest.approx(float(expected), rel=1e-5)
-    assert len(held_out_splits(pose(Gaussian(SHAPE, m=760, seed=0), torch.zeros(760)), 0, 0)) == 2
+    assert len(held_out_splits(pose(Gaussian(SHAPE, m=760, seed=0), torch.zeros(760)), 0)) == 2
 
 
 @pytest.mark.parametrize("solver", BRIEF, ids=IDS)

@@ -19,14 +19,14 @@ from cs_lip.recovery import LevenbergMarquardt, Recovery, Solver, Status, pose, 
 from cs_lip.recovery.back_projection import back_project, error_variance
 from cs_lip.recovery.baselines import Lasso
 from cs_lip.recovery.fidelity import L1
-from cs_lip.recovery.image_adaptive import ImageAdaptive
+from cs_lip.recovery.image_adaptive import SHIFTS, ImageAdaptive, shifted
 from cs_lip.recovery.intermediate_layers import Activations, IntermediateLayers, _pieces, project_onto_l1_ball
 from cs_lip.recovery.problem import Problem
 from cs_lip.recovery.solver import Task
 from cs_lip.recovery.sparse_deviation import SparseDeviation, deviate
 from cs_lip.recovery.total_variation import SMOOTHING, total_variation
 from cs_lip.recovery.trace import Trace
-from cs_lip.recovery.tuning import ENOUGH_HELD_OUT, MOST_FOLDS, RATE, TV_BY_COUNT, TV_BY_NOISE, Tuning
+from cs_lip.recovery.tuning import RATE, TV_BY_COUNT, TV_BY_NOISE, Tuning
 from cs_lip.seeding import stream
 
 SHAPE = (3, 16, 16)
@@ -37,7 +37,7 @@ SEARCH = LevenbergMarquardt(restarts=3)
 TUNING = Tuning(iterations=100, learning_rate=1e-3, patience=40, folds=1)
 
 BEYOND: dict[str, Solver] = {
-    "image-adaptive": ImageAdaptive(SEARCH, TUNING),
+    "image-adaptive": ImageAdaptive(SEARCH, TUNING, shifts=1),
     "intermediate-layers": IntermediateLayers(SEARCH, steps=20, tuning=replace(TUNING, learning_rate=2e-4)),
     "sparse-pixel": SparseDeviation(SEARCH, "pixel", rounds=1),
 }
@@ -192,7 +192,7 @@ def test_cancelled_beyond_the_range(solver: Solver, after: int) -> None:
     )
     assert stopped.status == (Status.INTERRUPTED,)
     assert bool(torch.isfinite(stopped.images).all())
-    assert len([phase for phase in seen if phase != "levenberg-marquardt"]) <= after + 5
+    assert len([phase for phase in seen if phase != "levenberg-marquardt"]) <= after + 6
 
 
 # Intermediate layers
@@ -480,6 +480,40 @@ def test_total_variation_of_equal_channels_is_that_of_one() -> None:
     assert float(total_variation(grey[:1] + 0.5)) == pytest.approx(float(total_variation(grey[:1])))
 
 
+# Shifts
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_a_shifted_image_is_moved_and_repeats_its_border(shift: tuple[int, int]) -> None:
+    images = torch.rand(2, 3, 5, 6, generator=stream(0, "shifted"))
+    down, right = shift
+    rows = (torch.arange(5) - down).clamp(0, 4)
+    columns = (torch.arange(6) - right).clamp(0, 5)
+    torch.testing.assert_close(shifted(images, shift), images[..., rows, :][..., columns], rtol=0, atol=0)
+
+
+def test_several_shifts_are_fitted_to_all_measurements_and_averaged() -> None:
+    A, (generator, images) = gaussian(), in_range()
+    values = measured(A, spotted(images))
+    recoveries = {
+        count: recover(A, values, generator, solver=ImageAdaptive(SEARCH, TUNING, shifts=count), noise=NOISE)
+        for count in (1, 2)
+    }
+    steps = {
+        count: sum(record.phase == "image-adaptive-again" for record in recovery.history)
+        for count, recovery in recoveries.items()
+    }
+    assert not torch.equal(recoveries[1].images, recoveries[2].images)
+    assert steps[2] == 2 * steps[1]
+
+
+@pytest.mark.parametrize("count", [0, 6])
+def test_there_are_one_to_five_shifts(count: int) -> None:
+    with pytest.raises(ValueError, match="1 to 5") as error:
+        ImageAdaptive(shifts=count)
+    assert_one_sentence(error.value)
+
+
 # Tuning
 
 
@@ -491,9 +525,6 @@ def test_the_weights_of_the_tuning_follow_the_problem() -> None:
     assert Tuning().weight(loud) == pytest.approx(10 * TV_BY_NOISE / math.sqrt(quiet.gain))
     assert Tuning(total_variation=0.0).weight(loud) == 0
     assert Tuning().rate(quiet) == RATE and Tuning(learning_rate=0.5).rate(quiet) == 0.5
-    assert Tuning(folds=2).fits(quiet) == 2
-    assert Tuning(held_out=0.01).fits(quiet) == MOST_FOLDS
-    assert Tuning(held_out=(ENOUGH_HELD_OUT + 1) / M).fits(quiet) == 1
 
 
 def test_without_total_variation_a_linear_generator_tunes_to_the_measurements() -> None:
@@ -502,7 +533,7 @@ def test_without_total_variation_a_linear_generator_tunes_to_the_measurements() 
     generator = LinearGenerator(weight, SHAPE)
     truth = (0.5 + 0.1 * torch.randn(1, *SHAPE, generator=stream(1, "truth"))).clamp(0, 1)
     operator = gaussian()
-    solver = ImageAdaptive(SEARCH, replace(TUNING, total_variation=0.0))
+    solver = ImageAdaptive(SEARCH, replace(TUNING, total_variation=0.0), shifts=1)
     tuned = recover(operator, operator(truth), generator, solver=solver)
     alone = recover(operator, operator(truth), generator, solver=SEARCH)
     assert tuned.relative_residual[0] < 1e-3 < alone.relative_residual[0]

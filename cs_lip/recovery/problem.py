@@ -1,5 +1,6 @@
 """The problem of recovery: which images explain the measurements?"""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,6 +10,7 @@ from cs_lip.operators import LinearOperator
 from cs_lip.operators.vectors import as_real, from_real
 from cs_lip.recovery.fidelity import Fidelity, LeastSquares
 from cs_lip.recovery.stopping import discrepancy_target
+from cs_lip.seeding import stream
 
 GAIN_PROBES = 16
 
@@ -20,6 +22,10 @@ HELD_OUT = 0.1
 
 LEAST_HELD_OUT = 10
 """Held-out measurements; fewer say too little about the error of an image (its relative spread is sqrt(2 / count))."""
+
+ENOUGH_HELD_OUT, MOST_SPLITS = 150, 5
+"""Few held-out measurements judge badly, so splits are repeated until together they hold out so many, at most 5 times
+(Monte Carlo cross validation, Picard & Cook 1984)."""
 
 
 def mean_gain(operator: LinearOperator, like: Tensor) -> float:
@@ -141,6 +147,23 @@ class Problem:
         chosen = torch.sort(order[: max(1, held // unit)]).values, torch.sort(order[max(1, held // unit) :]).values
         out, kept = ((unit * part[:, None] + torch.arange(unit)).flatten() for part in chosen)
         return self.take(kept), self.take(out)
+
+    def splits(
+        self, seed: int, fraction: float | None = None, count: int | None = None
+    ) -> list[tuple["Problem", "Problem"]]:
+        """Several of `split`, the same ones for all solvers, so that their misfits can be compared.
+
+        Args:
+            fraction: see `split`.
+            count: how many; None for as many as hold out 150 measurements in all, and at most five.
+
+        Raises:
+            ValueError: as `split`.
+        """
+        first = self.split(fraction, stream(seed, "held-out/0"))
+        if count is None:
+            count = min(MOST_SPLITS, math.ceil(ENOUGH_HELD_OUT / first[1].m))
+        return [first, *(self.split(fraction, stream(seed, f"held-out/{number}")) for number in range(1, count))]
 
     def take(self, chosen: Tensor) -> "Problem":
         """The problem of some of its measurements, by their places ``(count,)``."""

@@ -15,17 +15,14 @@ from torch import Tensor
 
 from cs_lip.recovery.back_projection import back_project, error_variance
 from cs_lip.recovery.early_stopping import LATE, CrossValidation
-from cs_lip.recovery.problem import HELD_OUT, Problem
+from cs_lip.recovery.problem import Problem
 from cs_lip.recovery.solution import Status
 from cs_lip.recovery.solver import Found, Note, Task, judged
 from cs_lip.recovery.total_variation import total_variation
 from cs_lip.recovery.trace import Trace
-from cs_lip.seeding import stream
 
 EVERY = 10
 """Iterations between two looks at the held-out measurements."""
-
-MOST_FOLDS, ENOUGH_HELD_OUT = 3, 150
 
 RATE, RATE_GROWS = 1e-4, 3000
 
@@ -56,8 +53,9 @@ class Tuning:
         rho(A x - y) / (gain n) + total_variation TV(x) ,   x the drawing,
 
     by Adam. A part of the measurements is held out, and the iterate with the least misfit there says how many
-    iterations are right; then the drawing starts anew and takes as many on all measurements. A regularised
-    back-projection (`back_project`) follows where the fidelity is least squares.
+    iterations are right; then the drawing starts anew and takes as many on all measurements. Where there are several
+    drawings of an image, all are repeated so, and their mean is what comes out. A regularised back-projection
+    (`back_project`) follows where the fidelity is least squares.
 
     Attributes:
         iterations: at most that many in either pass.
@@ -65,8 +63,7 @@ class Tuning:
         total_variation: weight of TV; None for max(0.45 / sqrt(m), noise / (2 sqrt(gain))), of which the first term was
             tuned on photographs and the second suits denoising.
         held_out: fraction of the measurements; None for a tenth, but no fewer than ten of them.
-        folds: fits with different measurements held out, whose misfits are averaged; None for as many as hold out 150
-            in all, and at most three.
+        folds: fits with different measurements held out, whose misfits are averaged; None as for `Problem.splits`.
         patience: iterations without a lower held-out misfit after which an image is done.
     """
 
@@ -92,13 +89,6 @@ class Tuning:
         """The learning rate for a problem."""
         return RATE * max(1, problem.m / RATE_GROWS) if self.learning_rate is None else self.learning_rate
 
-    def fits(self, problem: Problem) -> int:
-        """How many fits hold out measurements."""
-        if self.folds is not None:
-            return self.folds
-        held = self.held_out or HELD_OUT
-        return min(MOST_FOLDS, max(1, math.ceil(ENOUGH_HELD_OUT / (held * problem.m))))
-
     def weight(self, problem: Problem) -> float:
         """The weight of TV for a problem."""
         if self.total_variation is not None:
@@ -111,8 +101,8 @@ class Tuned:
     """Drawings after their descent on all measurements, one a row.
 
     Attributes:
-        images: ``(rows, *image_shape)``, back-projected.
-        drawings: where they ended, before the back-projection.
+        images: ``(rows, *image_shape)``, their means, back-projected.
+        drawings: the first of each image, where it ended.
         exhausted: ``(rows,)``, whether the held-out misfit still fell when the iterations ran out.
         notes: one a row.
     """
@@ -123,35 +113,36 @@ class Tuned:
     notes: tuple[Note, ...]
 
 
-def tune(task: Task, which: Tensor, make: Callable[[], Sequence[Drawing]], tuning: Tuning, *, phase: str) -> Tuned:
+def tune(
+    task: Task, which: Tensor, makes: Sequence[Callable[[], Sequence[Drawing]]], tuning: Tuning, *, phase: str
+) -> Tuned:
     """Tune drawings of some images.
 
     Args:
-        which: ``(rows,)``, the image that each drawing is of.
-        make: the drawings as they are before the first iteration, new at each call.
+        which: ``(rows,)``, the images.
+        makes: each gives a drawing of every image as it is before the first iteration, new at each call. The first
+            finds out how many iterations are right for all.
         phase: the name of the first pass in history and timings; the second is ``phase-again``.
 
     Raises:
         ValueError: the held-out fraction leaves fewer than ten measurements on either side.
     """
     problem = task.problem
-    splits = [
-        problem.split(tuning.held_out, stream(task.seed, f"held-out/{fold}")) for fold in range(tuning.fits(problem))
-    ]
+    splits = problem.splits(task.seed, tuning.held_out, tuning.folds)
     rules = [
         CrossValidation(max(1, tuning.patience // EVERY), [held.only(image[None]) for _, held in splits])
         for image in which
     ]
     with task.trace.timed(phase):
-        fits = [_Descent(kept, which, make(), tuning, task.trace, phase) for kept, _ in splits]
+        fits = [_Descent(kept, which, makes[0](), tuning, task.trace, phase) for kept, _ in splits]
         _watch(fits, rules, tuning.iterations)
     stops = torch.tensor([EVERY * rule.iteration for rule in rules], device=which.device)
-    again = _Descent(problem, which, make(), tuning, task.trace, f"{phase}-again")
-    with task.trace.timed(again.phase):
-        again.descend(stops)
+    again = [_Descent(problem, which, make(), tuning, task.trace, f"{phase}-again") for make in makes]
+    with task.trace.timed(again[0].phase):
+        mean = torch.stack([descent.descend(stops) for descent in again]).mean(0)
         misfit = problem.measurements.new_tensor([rule.value for rule in rules])
         rows = problem.only(which)
-        images = back_project(rows, again.images(torch.arange(len(which))), error_variance(rows, misfit))
+        images = back_project(rows, mean, error_variance(rows, misfit))
     held_out = sum(held.m for _, held in splits)
     notes = tuple(
         {
@@ -162,7 +153,7 @@ def tune(task: Task, which: Tensor, make: Callable[[], Sequence[Drawing]], tunin
         }
         for stop, rule in zip(stops.tolist(), rules, strict=True)
     )
-    return Tuned(images, again.drawings, stops > LATE * tuning.iterations, notes)
+    return Tuned(images, again[0].drawings, stops > LATE * tuning.iterations, notes)
 
 
 class _Descent:
@@ -198,12 +189,13 @@ class _Descent:
             self.drawings[place].project_()
         self.trace.note(self.phase, self.problem.relative_residual(residual.detach(), which), which)
 
-    def descend(self, counts: Tensor) -> None:
-        """Descend, every drawing its own number of iterations ``(rows,)``."""
+    def descend(self, counts: Tensor) -> Tensor:
+        """Descend, every drawing its own number of iterations ``(rows,)``, to the images where they end."""
         for done in range(int(counts.max())):
             if self.trace.cancelled:
-                return
+                break
             self.step(torch.nonzero(counts > done).flatten())
+        return self.images(torch.arange(len(self.drawings)))
 
 
 def _watch(fits: Sequence[_Descent], rules: Sequence[CrossValidation], iterations: int) -> None:

@@ -10,20 +10,14 @@ import torch
 from torch import Tensor
 
 from cs_lip.recovery.fidelity import LeastSquares
-from cs_lip.recovery.problem import HELD_OUT, LEAST_HELD_OUT, Problem
+from cs_lip.recovery.problem import LEAST_HELD_OUT, Problem
 from cs_lip.recovery.solution import Status
 from cs_lip.recovery.solver import Found, Note, Task, judged
-from cs_lip.seeding import stream
 
 Array = npt.NDArray[np.float32]
 
 Transform = Literal["dct", "wavelet"]
 """See `cs_lip.recovery.baselines.sparsity.sparsifying`."""
-
-ENOUGH_HELD_OUT = 100
-MOST_SPLITS = 5
-"""Few held-out measurements judge badly, so splits are repeated until together they hold out so many, at most 5 times
-(Monte Carlo cross validation, Picard & Cook 1984)."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +42,9 @@ def image_by_image(task: Task, estimate: Callable[[Problem, int], Estimate]) -> 
     return Found(images, residual, status, notes=tuple(one.note for one in estimates))
 
 
-def held_out_splits(problem: Problem, seed: int, index: int) -> list[tuple[Problem, Problem]]:
-    """Pairs of what is fitted and what judges it, for the image ``index``; none below 20 measurements."""
-    if problem.m < 2 * LEAST_HELD_OUT:
-        return []
-    fraction = max(HELD_OUT, LEAST_HELD_OUT / problem.m)
-    held = round(fraction * problem.m)
-    count = min(MOST_SPLITS, -(-ENOUGH_HELD_OUT // held))
-    return [problem.split(fraction, stream(seed, f"held-out/{index}/{number}")) for number in range(count)]
+def held_out_splits(problem: Problem, seed: int) -> list[tuple[Problem, Problem]]:
+    """Pairs of what is fitted and what judges it, see `Problem.splits`; none below 20 measurements."""
+    return [] if problem.m < 2 * LEAST_HELD_OUT else problem.splits(seed)
 
 
 def held_out_error(out: Problem, image: Tensor) -> float:

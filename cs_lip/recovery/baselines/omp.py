@@ -100,7 +100,7 @@ class OrthogonalMatchingPursuit:
     def _columns(self, dictionary: Array, problem: Problem, index: int, task: Task) -> int | None:
         """The number of columns that predicts best what was held out; None where nothing can be."""
         errors = []
-        for kept, out in held_out_splits(problem, task.seed, index):
+        for kept, out in held_out_splits(problem, task.seed):
             path, _ = self._pursue(dictionary, kept, self._limit(kept), index, task)
             missed = _rows(dictionary, out) @ path - as_array(out.measurements)[:, None]
             errors.append(np.square(missed).mean(0))

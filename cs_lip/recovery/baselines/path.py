@@ -40,7 +40,7 @@ class PenalisedLeastSquares(ABC):
 
     Lambda falls from |W A^H y|_inf / 2, over the coefficients that g penalises, by factors of 2, and each minimisation
     starts where the last one ended (Hale, Yin & Zhang, SIAM J. Optimization 2008). A tenth of the measurements, but at
-    least 10, takes no part and judges each level (several random tenths, where one has fewer than 100); after two
+    least 10, takes no part and judges each level (several random tenths, where one has fewer than 150); after two
     levels in a row that gain nothing on the best the path ends. A last minimisation fits all measurements, with the
     best lambda times the ratio of their numbers. With fewer than 20 measurements lambda is the first of the path that
     explains them down to the stated noise, or else the last. The held-out error estimates the image error for every
@@ -78,9 +78,7 @@ class PenalisedLeastSquares(ABC):
 
         def estimate(problem: Problem, index: int) -> Estimate:
             whole = self.descent(problem, squared_norm)
-            splits = [
-                (self.descent(kept, squared_norm), out) for kept, out in held_out_splits(problem, task.seed, index)
-            ]
+            splits = [(self.descent(kept, squared_norm), out) for kept, out in held_out_splits(problem, task.seed)]
             with task.trace.timed("path"):
                 watch = Watch(task.trace, "path", index)
                 choice = self._held_out(whole, splits, watch) if splits else self._discrepancy(whole, watch)
