@@ -78,7 +78,7 @@ NETWORKS: dict[str, Callable[[], Prunable]] = {
 # All of them
 
 
-@pytest.mark.parametrize("criterion", [name for name in CRITERIA if name != "bernoulli"])
+@pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_scores_fit_the_mask_and_leave_no_trace(criterion: str, name: str) -> None:
     network = NETWORKS[name]().train()
@@ -90,7 +90,7 @@ def test_scores_fit_the_mask_and_leave_no_trace(criterion: str, name: str) -> No
     before = copy.deepcopy(network)
     global_state = torch.get_rng_state()
     mask = random_mask(held, 0.5)
-    evidence = Evidence(misfit, batches=2)
+    evidence = Evidence(misfit, batches=2, learning=BernoulliSettings(steps=3))
     scores = score(criterion, network, mask, evidence)
     assert scores.keys() == mask.kept.keys()
     for parameter, kept in mask.kept.items():
@@ -288,16 +288,16 @@ def test_synflow_does_not_see_signs_and_biases(name: str) -> None:
 def test_rounds_of_synflow_keep_the_flow_that_one_shot_loses(name: str) -> None:
     network = NETWORKS[name]()
     parent = Mask.dense(network, ROLES)
-    kept = {rounds: synflow_mask(network, 0.03, parent=parent, rounds=rounds) for rounds in (1, 100)}
+    kept = {rounds: synflow_mask(network, 0.03, parent=parent, rounds=rounds) for rounds in (1, 30)}
     assert all(mask.counts.kept == round(0.03 * parent.counts.total) for mask in kept.values())
 
     def flow(mask: Mask) -> float:
         *_, last = network.weight_groups()["output"]
         return float(synflow(network, mask)[last].sum())
 
-    assert flow(kept[100]) > 0
-    assert flow(kept[100]) >= flow(kept[1])
-    assert kept[100].is_inside(parent)
+    assert flow(kept[30]) > 0
+    assert flow(kept[30]) >= flow(kept[1])
+    assert kept[30].is_inside(parent)
     half = synflow_mask(network, 0.5, parent=parent, rounds=3, granularity="kernel")
     assert synflow_mask(network, 0.4, parent=half, rounds=3, granularity="kernel").is_inside(half)
 
@@ -380,7 +380,7 @@ def tiny_target(inputs: Tensor) -> Tensor:
         (lambda g, m: score("snip", g, m), "loss"),
         (lambda g, m: score("magnitude", g, Mask({"w": torch.ones(2, dtype=torch.bool)})), "fit"),
         (lambda g, m: snip(g, m, lambda network: misfit(network) * math.nan), "finite"),
-        (lambda g, m: snip(g, m, lambda network: draw(network, stream(0, "z"))), "finite number"),
+        (lambda g, m: snip(g, m, lambda network: draw(network, stream(0, "z"))), r"\(1, 3, 16, 16\)"),
         (lambda g, m: snip(g, m, lambda network: misfit(network).detach()), "does not depend"),
         (lambda g, m: taylor(g, m, misfit, 0), "batches"),
         (lambda g, m: draw(Line(torch.ones(2)), stream(0, "z")), "latents"),

@@ -5,14 +5,14 @@ mask names, and leaves network and mask as they were.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import torch
 
 from cs_lip.priors.prunable import Prunable
 from cs_lip.seeding import stream
-from cs_lip.tickets.bernoulli import bernoulli
+from cs_lip.tickets.bernoulli import BernoulliSettings, bernoulli
 from cs_lip.tickets.curvature import Loss, Scores, grasp, sensitivity, snip, taylor
 from cs_lip.tickets.mask import Mask
 from cs_lip.tickets.synflow import synflow
@@ -27,12 +27,14 @@ class Evidence:
         density: that the mask will have.
         seed: of what a criterion draws.
         batches: how often a criterion that adds up calls the loss, which may draw another batch each time.
+        learning: of a mask that is learned.
     """
 
     loss: Loss | None = None
     density: float = 0.2
     seed: int = 0
     batches: int = 10
+    learning: BernoulliSettings = field(default_factory=BernoulliSettings)
 
     @property
     def needed_loss(self) -> Loss:
@@ -72,7 +74,7 @@ CRITERIA: Mapping[str, Criterion] = MappingProxyType(
         "taylor": lambda network, mask, given: taylor(network, mask, given.needed_loss, given.batches),
         "sensitivity": lambda network, mask, given: sensitivity(network, mask, given.seed),
         "bernoulli": lambda network, mask, given: bernoulli(
-            network, mask, given.needed_loss, given.density, seed=given.seed
+            network, mask, given.needed_loss, given.density, seed=given.seed, settings=given.learning
         ),
     }
 )

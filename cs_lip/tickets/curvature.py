@@ -42,9 +42,8 @@ class MaskedCopy:
         """
         found = loss(self.network)
         if found.dim() or not found.isfinite():
-            raise ValueError(
-                f"the loss gave {str(found.detach())[:60]}, expected one finite number; try its mean over the batch"
-            )
+            given = f"a tensor of shape {tuple(found.shape)}" if found.dim() else found.item()
+            raise ValueError(f"the loss gave {given!s:.60}, expected one finite number; try its mean over the batch")
         if not found.requires_grad:
             raise ValueError(
                 "the loss does not depend on the weights of the network it was given; try to draw with that network, "
