@@ -304,13 +304,20 @@ def test_settings_that_make_no_search_are_refused(asked: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     "asked",
-    [{"criterion": "beauty"}, {"allocation": "fair"}, {"granularity": "pixel"}, {"roles": ("middle",)}, {"floor": 0.9}],
+    [
+        {"criterion": "beauty"},
+        {"allocation": "fair"},
+        {"granularity": "pixel"},
+        {"roles": ("middle",)},
+        {"floor": 0.9},
+        {"density": 1e-7},
+    ],
 )
-def test_searches_that_cannot_be_made_leave_no_level(tmp_path: Path, asked: dict[str, Any]) -> None:
+def test_searches_that_cannot_be_made_leave_nothing(tmp_path: Path, asked: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="try ") as refused:
         find(tmp_path / "out", **asked)
     assert_one_sentence(refused.value)
-    assert Levels(tmp_path / "out").finished == 0
+    assert not (tmp_path / "out").exists()
 
 
 # Zeros

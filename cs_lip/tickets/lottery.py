@@ -15,7 +15,7 @@ from torch import Tensor
 from cs_lip.priors.prunable import Prunable
 from cs_lip.seeding import derive_seed
 from cs_lip.tickets.channels import channel_mask, dense_channels
-from cs_lip.tickets.criteria import Evidence, score
+from cs_lip.tickets.criteria import Evidence, magnitude, score
 from cs_lip.tickets.curvature import Scores
 from cs_lip.tickets.levels import Levels, open_levels
 from cs_lip.tickets.mask import Mask
@@ -54,10 +54,14 @@ def search(
         progress: called after each step of each training.
 
     Raises:
-        ValueError: the folder holds other work or a search with other settings, or the training diverged.
+        ValueError: the density cannot be reached, the folder holds other work or a search with other settings, or the
+            training diverged.
     """
+    dense = dense_channels(network) if settings.granularity == "channel" else Mask.dense(network, settings.roles)
+    # A density that cannot be reached, or an allocation that there is not, is refused before hours of training.
+    _selected(network, magnitude(network, dense), settings.density, dense, settings)
     levels = open_levels(folder, _record(settings, trainer, about))
-    found = _Found(network, settings, trainer, levels, about, progress)
+    found = _Found(network, dense, settings, trainer, levels, about, progress)
     if levels.ticket.is_file():
         return _read(levels.ticket)
     found.prepare()
@@ -81,6 +85,7 @@ class _Found:
     def __init__(
         self,
         network: Prunable,
+        mask: Mask,
         settings: SearchSettings,
         trainer: Trainer,
         levels: Levels,
@@ -89,8 +94,7 @@ class _Found:
     ) -> None:
         self.network, self.settings, self.trainer, self.levels = network, settings, trainer, levels
         self.about, self.progress = about, progress
-        channels = settings.granularity == "channel"
-        self.mask = dense_channels(network) if channels else Mask.dense(network, settings.roles)
+        self.mask = mask
         self.start: Mapping[str, Tensor] | None = None
         self.values: Mapping[str, Tensor] | None = None
         self.parent = ""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from cs_lip.tickets.criteria import CRITERIA
 from cs_lip.tickets.mask import DEFAULT_ROLES
 from cs_lip.tickets.schedules import densities
 
@@ -60,6 +61,8 @@ class SearchSettings:
                 raise ValueError(
                     f"the {name.replace('_', ' ')} must be a whole number from {least} on, got {value!r:.40}; try 500"
                 )
+        if self.criterion not in CRITERIA:
+            raise ValueError(f"there is no criterion {self.criterion!r:.40}; try one of {', '.join(CRITERIA)}")
         if self.rewind not in get_args(Rewind):
             raise ValueError(f"there is no rewinding to {self.rewind!r:.40}; try one of {', '.join(get_args(Rewind))}")
         if (self.rewind == "step") != (self.rewind_step > 0) or self.rewind_step > self.steps:

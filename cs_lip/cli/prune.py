@@ -1,0 +1,218 @@
+"""``cs-lip prune``: a lottery ticket found in a generator or in an untrained network."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from cs_lip.cli.damage import TASKS, Asked
+from cs_lip.cli.inputs import bad_input, seed_option
+from cs_lip.cli.progress import ProgressBar
+from cs_lip.cli.pruning import REWINDS, Plan, generator_plan, untrained_plan
+from cs_lip.cli.restore import PRIORS
+from cs_lip.evaluation.acquisition import OPERATORS
+from cs_lip.evaluation.metrics import psnr
+from cs_lip.priors import UntrainedNetwork, load_generator
+from cs_lip.priors.catalogue import NAME
+from cs_lip.recovery import recover
+from cs_lip.recovery.untrained_fit import UntrainedFit
+from cs_lip.tickets.allocation import ALLOCATIONS
+from cs_lip.tickets.distillation import agreement
+from cs_lip.tickets.levels import Levels
+from cs_lip.tickets.lottery import search
+from cs_lip.tickets.mask import Mask
+from cs_lip.tickets.retraining import Level, Step
+from cs_lip.tickets.schedules import SCHEDULES
+from cs_lip.tickets.search_settings import SearchSettings
+from cs_lip.tickets.store import bundled_tickets, user_tickets_folder
+from cs_lip.tickets.ticket import SUFFIX, Ticket, write_ticket
+from cs_lip.tickets.transfer import ticketed
+
+GRANULARITIES = ("weight", "kernel", "channel")
+
+
+@click.command()
+@click.option("--generator", help="Search in this one of cs-lip generators.")
+@click.option("--prior", help=f"Search in this untrained network: {', '.join(PRIORS)}.")
+@click.option("--density", type=float, required=True, help="Fraction of the weights that the ticket keeps.")
+@click.option(
+    "--criterion", default=SearchSettings.criterion, show_default=True, help="What says which weights matter."
+)
+@click.option("--rounds", type=int, help="Levels of pruning.  [default: 20 % of what is left in each]")
+@click.option("--schedule", type=click.Choice(list(SCHEDULES)), default=SearchSettings.schedule, show_default=True)
+@click.option("--allocation", type=click.Choice(list(ALLOCATIONS)), default="global", show_default=True)
+@click.option("--granularity", type=click.Choice(GRANULARITIES), default="weight", show_default=True)
+@click.option("--rewind", type=click.Choice(list(REWINDS)), help="[default: learning-rate; initial with --prior]")
+@click.option("--rewind-step", type=int, default=0, help="The step, with --rewind step.")
+@click.option("--steps", type=int, help="Of each training.  [default: 300; 1000 with --prior]")
+@click.option("--final-steps", type=int, help="Under the last mask.  [default: 1500; as --steps with --prior]")
+@click.option("--data", help="A folder of pictures to train on against a critic, instead of distilling (--generator).")
+@click.option("--batch", type=int, help="Latents or pictures in a step (--generator).  [default: 32; 64 with --data]")
+@click.option("--image", "images", metavar="PICTURE[,PICTURE...]", help="Files or bundled names (--prior).")
+@click.option("--task", type=click.Choice(TASKS), help="What is wrong with the pictures (--prior).")
+@click.option("--oracle", is_flag=True, help="Fit the clean pictures, as the paper does (--prior).")
+@click.option("--simulate", is_flag=True, help="The pictures are whole: damage them first (--prior).")
+@click.option("--noise", type=float, help="As in cs-lip restore, and so are the five below.")
+@click.option("--mask", type=click.Path(path_type=Path))
+@click.option("--fraction", type=float)
+@click.option("--factor", type=int)
+@click.option("--measurements", "-m", type=int)
+@click.option("--operator", type=click.Choice(list(OPERATORS)), default="gaussian", show_default=True)
+@click.option("--size", type=int, help="Shrink the pictures to this longer side (--prior).")
+@seed_option()
+@click.option("--name", help="Keep the ticket under this name: cs-lip recover --ticket NAME.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the search.  [default: ticket-PRIOR-DENSITY]")
+def prune(
+    generator: str | None, prior: str | None, density: float, name: str | None, out: Path | None, **said: Any
+) -> None:
+    """Find a lottery ticket: a sparse subnetwork that is as good a prior as the whole.
+
+    In a generator, weights are pruned level by level and the rest learns again what the whole one draws, without any
+    picture. In an untrained network, it is fitted to measurements, pruned and begun anew; the ticket is a mask. A
+    search that is stopped keeps its levels, and the same command goes on from there.
+
+    \b
+    Examples:
+      cs-lip prune --generator digiface-dcgan --density 0.2 --rounds 7
+      cs-lip prune --generator digiface-dcgan --density 0.3 --granularity channel --name fast
+      cs-lip prune --prior skip --image camera --task denoise --simulate --density 0.2
+    """
+    with bad_input():
+        own = None if name is None else _own_path(name)
+        plan = _plan(generator, prior, density, said)
+        folder = out or Path(f"ticket-{generator or prior}-{density:g}")
+        try:
+            ticket = _search(plan, folder)
+        except KeyboardInterrupt:
+            finished, of = Levels(folder).finished, len(plan.settings.densities)
+            click.echo(f"\nStopped with {finished} of {of} levels in {folder}; the same command goes on from there.")
+            raise click.exceptions.Exit(130) from None
+        path = Levels(folder).ticket
+        if own is not None:
+            own.parent.mkdir(parents=True, exist_ok=True)
+            write_ticket(own, ticket)
+            path = own
+        _print(plan, ticket)
+    click.echo(f"The ticket is {path} ({path.stat().st_size / 1e6:.1f} MB), its levels are in {folder}.")
+    click.echo(f"Try it: cs-lip {'restore PICTURE --task TASK' if prior else 'recover'} --ticket {name or path}")
+
+
+GENERATOR_ALONE = ("data", "batch")
+PRIOR_ALONE = ("images", "task", "oracle", "simulate", "noise", "mask", "fraction", "factor", "measurements", "size")
+"""Options that say something about one kind of network."""
+
+
+def _plan(generator: str | None, prior: str | None, density: float, said: dict[str, Any]) -> Plan:
+    """The search that was asked for.
+
+    Raises:
+        ValueError: not one network, or options of the other kind.
+    """
+    if (generator is None) == (prior is None):
+        raise ValueError("a ticket is found in a --generator or in a --prior, got both or none; try one of them")
+    for option in PRIOR_ALONE if generator else GENERATOR_ALONE:
+        if said[option] not in (None, False):
+            shown, kind = (
+                option.removesuffix("s") if option == "images" else option,
+                "prior" if generator else "generator",
+            )
+            raise ValueError(f"--{shown} goes with --{kind}; try without it")
+    settings = {"density": density} | {
+        key: said[key]
+        for key in ("rounds", "schedule", "criterion", "granularity", "allocation", "rewind_step", "seed")
+    }
+    training = {"rewind": said["rewind"], "steps": said["steps"], "final": said["final_steps"]}
+    if generator is not None:
+        return generator_plan(generator, said["data"], said["batch"], **training, **settings)
+    assert prior is not None
+    if said["task"] is None or said["images"] is None:
+        raise ValueError("an untrained network is fitted to pictures, got no --image or no --task; try --task denoise")
+    asked = Asked(**{field: said[field] for field in Asked.__dataclass_fields__})
+    return untrained_plan(prior, said["images"].split(","), said["oracle"], asked, **training, **settings)
+
+
+def _own_path(name: str) -> Path:
+    """Where a ticket of the user's own of that name lies.
+
+    Raises:
+        ValueError: it is no name, or taken.
+    """
+    if not NAME.fullmatch(name):
+        raise ValueError(f"a ticket's name has the characters a-z, 0-9 and -, got {name!r:.80}; try my-ticket")
+    path = user_tickets_folder() / f"{name}{SUFFIX}"
+    if name in bundled_tickets() or os.path.lexists(path):
+        raise ValueError(f"there is a ticket {name!r} already; try another --name, or remove {path}")
+    return path
+
+
+class _Bar:
+    """A bar for each training of a search, on standard error; silent when that is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._level: Level | None = None
+
+    def update(self, step: Step) -> None:
+        """Show one more step."""
+        if step.level != self._level:
+            self.close()
+            name = f"level {step.level.index} of {step.level.of}"
+            self._bar = tqdm(desc=name, unit=" steps", total=step.total, leave=False, disable=None)
+            self._level = step.level
+        self._bar.set_postfix_str(f"loss {step.loss:.4f}", refresh=False)
+        self._bar.update(step.done - self._bar.n)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _search(plan: Plan, folder: Path) -> Ticket:
+    bar = _Bar()
+    try:
+        return search(plan.network, plan.settings, plan.trainer, folder, about=plan.about, progress=bar.update)
+    finally:
+        bar.close()
+
+
+def _print(plan: Plan, ticket: Ticket) -> None:
+    """The densities as the loaded network has them, and what the ticket is worth."""
+    network = ticketed(ticket)
+    measured = Mask.measured(network, ticket.mask.kept)
+    width = max(len("layer"), *map(len, measured.kept))
+    click.echo(f"{'layer':{width}}  {'kept':>10}  {'of':>10}  density")
+    for layer, counts in [*measured.layers().items(), ("all", measured.counts)]:
+        click.echo(f"{layer:{width}}  {counts.kept:10}  {counts.total:10}  {counts.fraction:7.4f}")
+    if not isinstance(network, UntrainedNetwork):
+        dense = load_generator(ticket.about.prior)
+        level = agreement(network, dense.fold(), seed=plan.settings.seed)
+        click.echo(f"At the same latents it draws the dense generator's images up to {level:.2f} dB.")
+        return
+    for name in plan.pictures:
+        click.echo(f"{name}: {_restored(plan, network, name)}")
+
+
+def _restored(plan: Plan, network: UntrainedNetwork, name: str) -> str:
+    """What the ticket makes of a picture's measurements, against what the dense network makes of them."""
+    damaged, levels = plan.pictures[name], []
+    solver = UntrainedFit(iterations=plan.closing_steps)
+    for prior in (network, plan.network):
+        with ProgressBar() as bar:
+            found = recover(
+                damaged.operator,
+                damaged.measurements,
+                prior,
+                solver=solver,
+                noise=damaged.noise,
+                seed=plan.settings.seed,
+                progress=bar.update,
+            )
+        if damaged.truth is None:
+            value = found.notes[0]["value"]
+            levels.append("no held-out error" if value is None else f"held-out error {value:.3g}")
+        else:
+            levels.append(f"{psnr(found.images[0], damaged.truth[0]):.2f} dB")
+    return f"{levels[0]} with the ticket, {levels[1]} with the dense network"

@@ -1,0 +1,216 @@
+"""``cs-lip prune``: a ticket from the command line, stopped and gone on with, and what it refuses."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from helpers import assert_one_sentence, tiny_generator
+from PIL import Image
+from safetensors.torch import save_file
+
+from cs_lip.cli import pruning
+from cs_lip.cli.main import main
+from cs_lip.priors import load_generator
+from cs_lip.seeding import stream
+from cs_lip.tickets import Mask
+from cs_lip.tickets.distillation import Distillation, agreement
+from cs_lip.tickets.levels import Levels
+from cs_lip.tickets.store import load_ticket
+from cs_lip.tickets.ticket import read_ticket
+from cs_lip.tickets.transfer import ticketed
+
+SHORT = ("--generator=mine", "--rounds=2", "--steps=2", "--final-steps=3", "--batch=4")
+FIT = ("--prior=deep-decoder", "--task=denoise", "--rounds=1", "--steps=2", "--density=0.4")
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["prune", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, and a generator of the user's own called mine."""
+    monkeypatch.setenv("CS_LIP_HOME", str(tmp_path / "home"))
+    save_file(tiny_generator().state_dict(), tmp_path / "netG.safetensors")
+    added = CliRunner().invoke(main, ["generators", "add", str(tmp_path / "netG.safetensors"), "--name=mine"])
+    assert added.exit_code == 0, added.output
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def pictures(folder: Path, count: int, size: tuple[int, int] = (64, 64)) -> list[str]:
+    """Small picture files of noise, in a folder of their own."""
+    (folder / "pictures").mkdir(exist_ok=True)
+    paths = [folder / "pictures" / f"{size[0]}-{one}.png" for one in range(count)]
+    for one, path in enumerate(paths):
+        pixels = torch.randint(0, 256, (*size, 3), generator=stream(one, "picture"), dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(path)
+    return [str(path) for path in paths]
+
+
+# Generators
+
+
+def test_a_generators_ticket_is_found_kept_and_measured_as_it_loads(folder: Path) -> None:
+    done = run(*SHORT, "--density=0.3", "--name=sparse", "--out=search")
+    assert done.exit_code == 0, done.output
+    ticket = load_ticket("sparse")
+    network = ticketed(ticket)
+    measured = Mask.measured(network, ticket.mask.kept)
+    assert measured.counts.kept == round(0.3 * measured.counts.total)
+    line = next(line for line in done.output.splitlines() if line.startswith("main.3.weight"))
+    assert line.split() == ["main.3.weight", str(measured.counts.kept), str(measured.counts.total), "0.2998"]
+    level = agreement(network, load_generator("mine").fold(), seed=0)
+    assert f"{level:.2f} dB" in done.output
+    assert "--ticket sparse" in done.output
+    about = ticket.about
+    assert (about.prior, about.criterion, about.rewind, about.data) == ("mine", "magnitude", "learning-rate", "none")
+    assert Levels(folder / "search").finished == 2
+    assert read_ticket(Levels(folder / "search").ticket).sha256 == ticket.sha256
+    again = run(*SHORT, "--density=0.3", "--name=sparse", "--out=search")
+    assert again.exit_code == 2
+    assert "'sparse' already" in again.output
+
+
+def test_a_search_that_is_stopped_says_how_to_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = Distillation.train
+
+    def stopped(self: Distillation, network: object, *, level: object, **others: object) -> object:
+        if level.index == 2:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        return train(self, network, level=level, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Distillation, "train", stopped)
+    halted = run(*SHORT, "--density=0.3")
+    assert halted.exit_code == 130
+    assert "2 of 2 levels in ticket-mine-0.3; the same command goes on" in halted.output
+    monkeypatch.setattr(Distillation, "train", train)
+    level = Levels(folder / "ticket-mine-0.3").level(1)
+    before = level.read_bytes()
+    other = run(*SHORT, "--density=0.3", "--seed=4")
+    assert other.exit_code == 2
+    assert "seed is 0, not 4" in other.output
+    assert run(*SHORT, "--density=0.3").exit_code == 0
+    assert level.read_bytes() == before
+    whole = run(*SHORT, "--density=0.3", "--out=whole")
+    assert whole.exit_code == 0
+    one, two = (read_ticket(Levels(folder / name).ticket) for name in ("ticket-mine-0.3", "whole"))
+    assert one.values is not None and two.values is not None
+    assert all(torch.equal(value, two.values[name]) for name, value in one.values.items())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--granularity=channel", "--allocation=uniform"),
+        ("--granularity=kernel", "--schedule=cubic"),
+        ("--criterion=sensitivity",),
+        ("--rewind=initial", "--criterion=taylor"),
+        ("--rewind=step", "--rewind-step=1", "--allocation=erk"),
+        ("--rewind=pretrained",),
+    ],
+)
+def test_the_options_of_the_search_reach_it(folder: Path, options: tuple[str, ...]) -> None:
+    done = run(*SHORT, "--density=0.4", *options)
+    assert done.exit_code == 0, done.output
+    about = read_ticket(Levels(folder / "ticket-mine-0.4").ticket).about
+    told = {**vars(about), "schedule": about.schedule["name"]}
+    for option in options:
+        name, value = option.removeprefix("--").split("=")
+        if name == "rewind":
+            assert about.rewind == ("step 1" if value == "step" else value)
+        elif name != "rewind-step":
+            assert told[name] == value
+
+
+def test_a_generator_is_trained_against_a_critic_on_a_folder(folder: Path) -> None:
+    pictures(folder, 3)
+    options = ("--generator=mine", "--data=pictures", "--density=0.5", "--rounds=1", "--steps=1", "--final-steps=1")
+    done = run(*options, "--batch=3")
+    assert done.exit_code == 0, done.output
+    assert read_ticket(Levels(folder / "ticket-mine-0.5").ticket).about.data.startswith("3 pictures, SHA-256")
+    fewer = run(*options, "--batch=4", "--out=other")
+    assert fewer.exit_code == 2
+    assert "4 pictures, got 3" in fewer.output
+
+
+# Untrained networks
+
+
+def test_a_mask_is_found_from_the_measurements_of_two_pictures(folder: Path) -> None:
+    names = pictures(folder, 2)
+    done = run(*FIT, f"--image={','.join(names)}", "--simulate", "--noise=0.1", "--name=both")
+    assert done.exit_code == 0, done.output
+    ticket = load_ticket("both")
+    assert ticket.values is None
+    assert ticket.mask.counts.kept == round(0.4 * ticket.mask.counts.total)
+    assert ticket.about.data.startswith("measurements (denoise) of 64-0.png")
+    assert "64-1.png" in ticket.about.data
+    assert "pictures/" not in ticket.about.data, "a ticket does not tell where its pictures lay"
+    assert done.output.count("dB with the ticket") == 2
+    assert "cs-lip restore" in done.output
+
+
+def test_without_the_truth_the_held_out_error_is_told_and_the_oracle_refused(folder: Path) -> None:
+    (name,) = pictures(folder, 1)
+    done = run(*FIT, f"--image={name}")
+    assert done.exit_code == 0, done.output
+    assert "held-out error" in done.output
+    assert " dB" not in done.output
+    refused = run(*FIT, f"--image={name}", "--oracle", "--out=other")
+    assert refused.exit_code == 2
+    assert "--simulate" in refused.output
+
+
+def test_the_oracle_fits_the_clean_picture(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (name,) = pictures(folder, 1)
+    clean = torch.from_numpy(np.asarray(Image.open(name)).copy()).permute(2, 0, 1) / 255
+    seen = []
+    make = pruning.Fits
+    monkeypatch.setattr(pruning, "Fits", lambda problems: seen.extend(problems) or make(problems))
+    done = run(*FIT, f"--image={name}", "--simulate", "--oracle")
+    assert done.exit_code == 0, done.output
+    torch.testing.assert_close(seen[0].measurements, clean.flatten()[None], rtol=0, atol=1e-6)
+    assert read_ticket(Levels(folder / "ticket-deep-decoder-0.4").ticket).about.data.startswith("the clean pictures")
+    assert run(*FIT, f"--image={name}", "--simulate", "--out=other").exit_code == 0
+    assert (seen[1].measurements - clean.flatten()).abs().mean() > 0.01
+
+
+# What is refused
+
+BAD: dict[str, tuple[tuple[str, ...], str]] = {
+    "density 0": ((*SHORT, "--density=0"), "density"),
+    "density above 1": ((*SHORT, "--density=1.2"), "density"),
+    "density NaN": ((*SHORT, "--density=nan"), "density"),
+    "empties a layer": ((*SHORT, "--density=0.0000001"), "floor"),
+    "unknown criterion": ((*SHORT, "--density=0.3", "--criterion=beauty"), "beauty"),
+    "no rounds": (("--generator=mine", "--rounds=0", "--density=0.3"), "rounds"),
+    "unknown generator": (("--generator=nobody", "--density=0.3"), "nobody"),
+    "a loss that is zero": ((*SHORT, "--density=0.3", "--criterion=snip"), "sensitivity"),
+    "no network": (("--density=0.3",), "one of them"),
+    "two networks": ((*SHORT, "--prior=skip", "--density=0.3"), "one of them"),
+    "a picture for a generator": ((*SHORT, "--density=0.3", "--image=camera"), "--image goes with --prior"),
+    "data for a prior": ((*FIT, "--image=camera", "--data=pictures"), "--data goes with --generator"),
+    "a step without its rewinding": ((*SHORT, "--density=0.3", "--rewind-step=2"), "step"),
+    "a bad name": ((*SHORT, "--density=0.3", "--name=My Ticket"), "My Ticket"),
+    "no picture": (FIT, "--image"),
+    "fewer pictures than asked": ((*FIT, "--image=camera,camera"), "1 of 2"),
+    "a picture that is not there": ((*FIT, "--image=camera,nobody", "--simulate"), "nobody"),
+    "pictures of two shapes": ((*FIT, "--image=camera,astronaut", "--simulate"), "shapes"),
+    "unknown prior": (("--prior=magic", "--task=denoise", "--image=camera", "--density=0.3"), "magic"),
+    "a prior that is not pretrained": ((*FIT, "--image=camera", "--rewind=pretrained"), "not pretrained"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_leaves_nothing(folder: Path, case: str) -> None:
+    arguments, told = BAD[case]
+    refused = run(*arguments)
+    assert refused.exit_code == 2, refused.output
+    message = refused.output.partition("Error: ")[2].rstrip("\n")
+    assert told in message
+    assert_one_sentence(message)
+    assert not list(folder.iterdir())
