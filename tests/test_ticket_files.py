@@ -99,7 +99,7 @@ def written(folder: Path, ticket: Ticket) -> Path:
 # The file
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=20)
 @given(
     shapes=st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=4), min_size=1, max_size=3),
     seed=st.integers(0, 10**6),
@@ -280,7 +280,7 @@ def test_a_truncated_ticket_is_refused(share: float, tmp_path: Path) -> None:
     assert_one_sentence(refused.value)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
 def test_a_flipped_byte_is_refused_in_a_sentence_or_gives_a_whole_ticket(
     tmp_path_factory: pytest.TempPathFactory, place: float, flip: int
@@ -432,6 +432,7 @@ def test_the_report_names_what_does_not_fit() -> None:
     assert_one_sentence(refused.value)
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     brought=st.dictionaries(st.sampled_from("abcd"), st.tuples(st.integers(1, 2)), max_size=4),
     there=st.dictionaries(st.sampled_from("abcd"), st.tuples(st.integers(1, 2)), max_size=4),

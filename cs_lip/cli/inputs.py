@@ -14,6 +14,8 @@ from cs_lip.evaluation.pictures import picture
 from cs_lip.evaluation.store import FIGURE_FILE, RUN_FILE, SUMMARY_FILE
 from cs_lip.priors import Generator
 from cs_lip.seeding import MAX_SEED, stream
+from cs_lip.tickets.store import find_ticket
+from cs_lip.tickets.ticket import Ticket, read_ticket
 
 IN_RANGE_SAMPLES = 3
 
@@ -61,6 +63,28 @@ def device_option() -> Option:
     return click.option(
         "--device", default="cpu", show_default=True, metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1, mps."
     )
+
+
+def ticket_option() -> Option:
+    """``--ticket``."""
+    return click.option("--ticket", metavar="NAME", help="A ticket's name or file: a sparse subnetwork of its prior.")
+
+
+def asked_ticket(name: str) -> tuple[Ticket, dict[str, Any]]:
+    """The ticket of that name or in that file, and what a run's configuration tells of it.
+
+    Raises:
+        ValueError: there is none, or it is damaged.
+    """
+    found = find_ticket(name)
+    ticket = read_ticket(found.path)
+    return ticket, {"ticket": name, "ticket_sha256": found.sha256, "ticket_density": ticket.mask.density}
+
+
+def ticket_line(config: dict[str, Any]) -> str:
+    """What a run's configuration tells of its ticket, in a line."""
+    density, digest = config["ticket_density"], config["ticket_sha256"]
+    return f"Ticket {config['ticket']}: density {density:.4g} in the layers that it prunes (SHA-256 {digest[:12]}...)."
 
 
 def find_device(name: str) -> torch.device:

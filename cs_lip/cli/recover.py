@@ -11,11 +11,14 @@ from torch import Tensor
 
 from cs_lip.cli.inputs import (
     IMAGE_HELP,
+    asked_ticket,
     bad_input,
     claim_folder,
     device_option,
     find_device,
     seed_option,
+    ticket_line,
+    ticket_option,
 )
 from cs_lip.cli.interrupt import interruptible
 from cs_lip.cli.measuring import asked_outliers, measured, outlier_options
@@ -42,6 +45,8 @@ from cs_lip.recovery.uncertainty import uncertainty as estimate_uncertainty
 from cs_lip.report.figures import save_recovery_figure
 from cs_lip.report.text import run_table
 from cs_lip.seeding import stream
+from cs_lip.tickets.compaction import compact
+from cs_lip.tickets.transfer import ticketed
 
 DEFAULT_FIDELITY = next(iter(FIDELITIES))
 
@@ -64,7 +69,8 @@ class Task:
 @click.option("--operator", type=click.Choice(list(OPERATORS)), help="What measures.  [default: gaussian]")
 @click.option("--image", "images", type=click.Path(path_type=Path), multiple=True, help=IMAGE_HELP)
 @click.option("--from", "source", type=click.Path(path_type=Path), help="Measurements that `cs-lip measure` wrote.")
-@click.option("--generator", default=DEFAULT_GENERATOR, show_default=True, help="A bundled name, or a weight file.")
+@click.option("--generator", help=f"A bundled name, or a weight file.  [default: {DEFAULT_GENERATOR}]")
+@ticket_option()
 @click.option("--noise", type=float, help="Standard deviation on every real measurement.  [default: 0]")
 @outlier_options()
 @solver_options()
@@ -108,6 +114,7 @@ def recover(
       cs-lip recover --measurements 500 --operator fourier --noise 0.01 --out fourier-run
       cs-lip recover --measurements 1000 --outliers 0.02 --fidelity trimmed
       cs-lip recover --measurements 500 --noise 0.05 --uncertainty
+      cs-lip recover --measurements 500 --ticket my-ticket.safetensors
     """
     with bad_input():
         folder = claim_folder(out, overwrite, "recovery")
@@ -132,6 +139,8 @@ def recover(
     if as_json:
         click.echo(summary_json(run))
         return
+    if "ticket" in run.config:
+        click.echo(ticket_line(run.config))
     click.echo(run_table(summary(run)))
     for status in dict.fromkeys(run.recovery.status):
         click.echo(f"{status.value}: {status.message}")
@@ -148,7 +157,8 @@ def _task(
     operator: str | None,
     images: tuple[Path, ...],
     source: Path | None,
-    generator: str,
+    generator: str | None,
+    ticket: str | None,
     noise: float | None,
     outliers: float | None,
     outlier_kind: str | None,
@@ -159,9 +169,9 @@ def _task(
 ) -> Task:
     rho, bad = _fidelity(fidelity, contamination), asked_outliers(outliers, outlier_kind)
     where = find_device(device)
-    prior = load_generator(generator).fold().to(where)
-    encoder = load_start(generator)
-    config: dict[str, Any] = {"generator": generator, "seed": seed, "device": device}
+    network, encoder, told = _dense_prior(generator) if ticket is None else _sparse_prior(ticket, generator)
+    prior = network.fold().to(where)
+    config: dict[str, Any] = told | {"seed": seed, "device": device}
     if source is not None:
         own = {"--measurements": count, "--operator": operator, "--image": images or None, "--outliers": outliers}
         clash = [name for name, value in own.items() if value is not None]
@@ -176,6 +186,30 @@ def _task(
     config |= {"images": [str(path) for path in images] or "bundled samples", "outliers": bad and asdict(bad)}
     config |= _operator_config(chosen, level) | {"snr_db": snr_db(energy, len(truth) * chosen.m, level)}
     return Task(prior, encoder, chosen, values, truth, rho, config)
+
+
+def _dense_prior(generator: str | None) -> tuple[Generator, Encoder | None, dict[str, Any]]:
+    """The generator, its learned start, and what the configuration tells of it."""
+    name = generator or DEFAULT_GENERATOR
+    return load_generator(name), load_start(name), {"generator": name}
+
+
+def _sparse_prior(name: str, generator: str | None) -> tuple[Generator, Encoder | None, dict[str, Any]]:
+    """As `_dense_prior`, of a ticket; without a learned start, which belongs to the dense generator's weights."""
+    ticket, told = asked_ticket(name)
+    about = ticket.about
+    if about.kind != "generator":
+        raise ValueError(
+            f"the ticket {name} is of the untrained network {about.prior}, expected a generator's; try cs-lip restore"
+        )
+    if generator not in (None, about.prior):
+        raise ValueError(
+            f"the ticket {name} is of the generator {about.prior}, got --generator {generator}; try without --generator"
+        )
+    network = ticketed(ticket)
+    assert isinstance(network, Generator)
+    small = compact(network) if about.granularity == "channel" else network
+    return small, None, {"generator": about.prior} | told
 
 
 def _fidelity(name: str, contamination: float | None) -> Fidelity:

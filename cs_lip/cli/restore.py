@@ -1,6 +1,7 @@
 """``cs-lip restore``: a damaged picture made whole by a network that was never trained."""
 
 import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -8,7 +9,17 @@ import click
 import torch
 
 from cs_lip.cli.damage import TASKS, Asked, Damaged, Shape, check_asked, damage, free_bytes, restored_shape
-from cs_lip.cli.inputs import RUN_FILES, bad_input, claim_folder, device_option, find_device, seed_option
+from cs_lip.cli.inputs import (
+    RUN_FILES,
+    asked_ticket,
+    bad_input,
+    claim_folder,
+    device_option,
+    find_device,
+    seed_option,
+    ticket_line,
+    ticket_option,
+)
 from cs_lip.cli.interrupt import interruptible
 from cs_lip.cli.progress import ProgressBar
 from cs_lip.evaluation.acquisition import OPERATORS, snr_db
@@ -25,6 +36,9 @@ from cs_lip.recovery import recover as recover_images
 from cs_lip.recovery.untrained_fit import Stop, UntrainedFit
 from cs_lip.report.restoration import save_picture, save_restoration_figure
 from cs_lip.report.text import run_table
+from cs_lip.tickets.store import bundled_tickets, own_tickets
+from cs_lip.tickets.ticket import Ticket
+from cs_lip.tickets.transfer import ticketed_for
 
 RESTORED_FILE = "restored.png"
 
@@ -33,10 +47,43 @@ PRIORS = ("skip", "hourglass", "deep-decoder", "conv-decoder")
 GIB = 2**30
 
 
+@dataclass(frozen=True)
+class Prior:
+    """The untrained network that was asked for, dense or a ticket's.
+
+    Attributes:
+        architecture, settings: as `untrained_network` takes them.
+        ticket: whose weights and mask it has; None for a dense one.
+        ticket_told: what the configuration tells of the ticket.
+    """
+
+    architecture: str
+    settings: dict[str, Any]
+    ticket: Ticket | None = None
+    ticket_told: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """As it is typed."""
+        return self.architecture.replace("_", "-")
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the configuration tells of it."""
+        return {"prior": self.name, "prior_settings": self.settings} | self.ticket_told
+
+    def network(self, image_shape: Shape, seed: int) -> UntrainedNetwork:
+        """The network; a ticket's has the weights that belong to the ticket, whatever the seed."""
+        if self.ticket is None:
+            return untrained_network(self.architecture, image_shape, seed, **self.settings)
+        return ticketed_for(self.ticket, image_shape)
+
+
 @click.command()
 @click.argument("picture", type=click.Path(path_type=Path))
 @click.option("--task", type=click.Choice(TASKS), required=True, help="What is wrong with the picture.")
-@click.option("--prior", default="skip", show_default=True, help=f"The network: {', '.join(PRIORS)}.")
+@click.option("--prior", help=f"The network: {', '.join(PRIORS)}.  [default: skip]")
+@ticket_option()
 @click.option("--simulate", is_flag=True, help="PICTURE is whole: damage it first, and compare with the truth.")
 @click.option("--noise", type=float, help="Standard deviation on every value, of [0, 1]; added by --simulate.")
 @click.option("--mask", type=click.Path(path_type=Path), help="Picture that is white where PICTURE is good (inpaint).")
@@ -54,7 +101,8 @@ GIB = 2**30
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON and nothing else.")
 def restore(
     picture: Path,
-    prior: str,
+    prior: str | None,
+    ticket: str | None,
     iterations: int,
     stop: Stop,
     device: str,
@@ -75,6 +123,7 @@ def restore(
       cs-lip restore scratched.jpg --task inpaint --mask scratches.png
       cs-lip restore camera --task denoise --simulate --prior deep-decoder
       cs-lip restore astronaut --task sense --measurements 5000 --size 64
+      cs-lip restore noisy.png --task denoise --ticket my-ticket.safetensors
     """
     asked = Asked(**said)
     with bad_input():
@@ -82,36 +131,53 @@ def restore(
         folder = claim_folder(out, overwrite, "restored", RUN_FILES | {RESTORED_FILE})
         solver = UntrainedFit(iterations=iterations, stop=stop)
         where = find_device(device)
-        network_name, settings = _network(prior, asked)
+        asked_prior = dense_prior(prior, asked) if ticket is None else _sparse_prior(ticket, prior)
         shape = restored_shape(picture, asked)
-        _check_memory(network_name, settings, shape, asked, where)
+        _check_memory(asked_prior, shape, asked, where)
         damaged = damage(picture, shape, asked)
         pose(damaged.operator, damaged.measurements, noise=damaged.noise)
-        network = untrained_network(network_name, shape, asked.seed, **settings).to(where)
-    config = {"picture": str(picture), "prior": prior, "prior_settings": settings, "device": device} | _told(asked)
+        network = asked_prior.network(shape, asked.seed).to(where)
+    config = {"picture": str(picture), "device": device} | asked_prior.told | _told(asked)
     with bad_input():
         run, peak = _run(damaged, network, solver, asked.seed, picture.name, config)
         rows = summary(run) | {"stop": run.recovery.notes[0], "oracle_peak": peak}
         text = json.dumps(rows, indent=2, allow_nan=False)
-        _write(folder, run, text, f"{picture.name}: {asked.task} by {prior}")
+        _write(folder, run, text, f"{picture.name}: {asked.task} by {asked_prior.name}")
     if as_json:
         click.echo(text)
         return
     _print(run, rows, folder)
 
 
-def _network(prior: str, asked: Asked) -> tuple[str, dict[str, Any]]:
-    """The network's name in Python, and the settings published for the task."""
-    if prior not in PRIORS:
-        raise ValueError(f"there is no prior {prior[:40]!r}; try one of {', '.join(PRIORS)}")
-    if prior != "skip" or asked.task == "denoise":
-        return prior.replace("-", "_"), {}
+def dense_prior(name: str | None, asked: Asked) -> Prior:
+    """The network of that name, with the settings published for the task."""
+    name = name or "skip"
+    if name not in PRIORS:
+        is_ticket = Path(name).is_file() or name in bundled_tickets() or name in own_tickets()
+        attempt = f"--ticket {name:.120}" if is_ticket else f"one of {', '.join(PRIORS)}"
+        raise ValueError(f"there is no prior {name[:40]!r}; try {attempt}")
+    if name != "skip" or asked.task == "denoise":
+        return Prior(name.replace("-", "_"), {})
     published = "text-inpainting" if asked.mask is not None else "super-resolution"
-    return prior, dict(SKIP_SETTINGS[published])
+    return Prior(name, dict(SKIP_SETTINGS[published]))
 
 
-def _check_memory(name: str, settings: dict[str, Any], shape: Shape, asked: Asked, where: torch.device) -> None:
-    needed, free = fit_bytes(name, shape, **settings), free_bytes(where)
+def _sparse_prior(name: str, asked: str | None) -> Prior:
+    """The network of a ticket, unless another one was asked for."""
+    ticket, told = asked_ticket(name)
+    about = ticket.about
+    if about.kind != "untrained":
+        raise ValueError(
+            f"the ticket {name} is of the generator {about.prior}, expected an untrained network's; try cs-lip recover"
+        )
+    prior = Prior(about.architecture, {key: value for key, value in about.settings.items() if key != "image_shape"})
+    if asked not in (None, prior.name):
+        raise ValueError(f"the ticket {name} is of {prior.name}, got --prior {asked:.40}; try without --prior")
+    return replace(prior, ticket=ticket, ticket_told=told)
+
+
+def _check_memory(prior: Prior, shape: Shape, asked: Asked, where: torch.device) -> None:
+    needed, free = fit_bytes(prior.architecture, shape, **prior.settings), free_bytes(where)
     if asked.task == "sense" and asked.operator == "gaussian":
         needed += 4 * (asked.measurements or 0) * shape[0] * shape[1] * shape[2]
     if free is None or needed <= free:
@@ -176,6 +242,8 @@ def _write(folder: Path, run: Run, text: str, title: str) -> None:
 
 def _print(run: Run, rows: dict[str, Any], folder: Path) -> None:
     status, stop, peak = run.recovery.status[0], rows["stop"], rows["oracle_peak"]
+    if "ticket" in run.config:
+        click.echo(ticket_line(run.config))
     click.echo(run_table(rows))
     click.echo(f"{status.value}: {status.message}")
     best = "" if peak is None else f" (the best by the truth: {peak['psnr_db']:.2f} dB, iteration {peak['iteration']})"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cs_lip.cli.inputs import bad_input
+from cs_lip.cli.inputs import bad_input, ticket_line
 from cs_lip.evaluation.run import summary
 from cs_lip.evaluation.store import FIGURE_FILE, RUN_FILE, load_run, summary_json
 from cs_lip.report.text import run_table
@@ -32,6 +32,8 @@ def show(run: Path, as_json: bool) -> None:
             f"{config['measurements']} measurements ({config['operator']}), noise {config['noise']:g}, generator "
             f"{config['generator']}, solver {config['solver']}, {config['restarts']} restarts, seed {config['seed']}"
         )
+        if "ticket" in config:
+            click.echo(ticket_line(config))
         click.echo(run_table(summary(stored)))
         if (path.parent / FIGURE_FILE).is_file():
             click.echo(f"The picture is {path.parent / FIGURE_FILE}.")

@@ -4,6 +4,28 @@ from cs_lip.tickets.criteria import CRITERIA, Evidence, score
 from cs_lip.tickets.mask import DEFAULT_ROLES, Density, Mask
 from cs_lip.tickets.schedules import densities
 from cs_lip.tickets.selection import select
+from cs_lip.tickets.store import load_ticket
 from cs_lip.tickets.synflow import synflow_mask
+from cs_lip.tickets.ticket import About, Ticket, read_ticket, write_ticket
+from cs_lip.tickets.transfer import mask_onto, ticketed, ticketed_for, values_onto
 
-__all__ = ["CRITERIA", "DEFAULT_ROLES", "Density", "Evidence", "Mask", "densities", "score", "select", "synflow_mask"]
+__all__ = [
+    "CRITERIA",
+    "DEFAULT_ROLES",
+    "About",
+    "Density",
+    "Evidence",
+    "Mask",
+    "Ticket",
+    "densities",
+    "load_ticket",
+    "mask_onto",
+    "read_ticket",
+    "score",
+    "select",
+    "synflow_mask",
+    "ticketed",
+    "ticketed_for",
+    "values_onto",
+    "write_ticket",
+]

@@ -19,6 +19,7 @@ from cs_lip.priors.reading.weights import read_blueprint
 from cs_lip.priors.untrained.network import UntrainedNetwork
 from cs_lip.priors.untrained.registry import untrained_network
 from cs_lip.tickets.fit import Report, Shapes, compared
+from cs_lip.tickets.mask import Density
 from cs_lip.tickets.ticket import About, Ticket, skeleton, without_counters
 
 Network = TypeVar("Network", bound=Prunable)
@@ -98,6 +99,13 @@ def ticketed_for(ticket: Ticket, image_shape: Sequence[int]) -> UntrainedNetwork
     if image_shape[0] == found_for[0]:
         _check_base(about, state_sha256(network))
     return mask_onto(ticket, network)
+
+
+def measured_layers(network: Prunable) -> dict[str, Density]:
+    """How many weights of every layer that may be pruned are not zero, of how many, whatever a file says of it."""
+    names = _prunable(network)
+    layers = {name: values for name, values in network.named_parameters() if name in names}
+    return {name: Density(int(values.count_nonzero()), values.numel()) for name, values in layers.items()}
 
 
 def mask_report(ticket: Ticket, network: Prunable) -> Report:

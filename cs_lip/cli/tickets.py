@@ -1,0 +1,209 @@
+"""``cs-lip tickets``: what is there, what is in one, and masks of other programs."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cs_lip.cli.inputs import bad_input
+from cs_lip.evaluation.provenance import versions
+from cs_lip.priors.reading.weights import sha256_of
+from cs_lip.priors.untrained.registry import UNTRAINED
+from cs_lip.tickets.importing import imported
+from cs_lip.tickets.mask import Density
+from cs_lip.tickets.store import TicketFile, bundled_tickets, find_ticket, own_tickets
+from cs_lip.tickets.ticket import About, Ticket, read_ticket, write_ticket
+from cs_lip.tickets.transfer import about_generator, about_untrained, measured_layers, ticketed
+
+IMPORTED_SHAPE = (3, 128, 128)
+"""Of the images of an untrained network whose mask is imported; the mask serves other heights and widths as well."""
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A ticket, and the layers that may be pruned as they are in the network that was loaded from it."""
+
+    file: TicketFile
+    ticket: Ticket
+    layers: dict[str, Density]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """What a list says of it; both densities are over the layers that the mask names."""
+        mask, about = self.ticket.mask, self.ticket.about
+        return {
+            "name": self.file.name,
+            "prior": about.prior,
+            "granularity": about.granularity,
+            "density": mask.density,
+            "measured_density": _summed(self.layers[name] for name in mask.kept).fraction,
+            "criterion": about.criterion,
+            "bytes": self.file.bytes,
+            "sha256": self.file.sha256,
+        }
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def tickets(context: click.Context) -> None:
+    """List tickets, the sparse subnetworks of priors; look into one; import masks of other programs.
+
+    \b
+    Examples:
+      cs-lip tickets
+      cs-lip tickets inspect my-ticket.safetensors
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(list_tickets)
+
+
+@tickets.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON and nothing else.")
+def list_tickets(as_json: bool = False) -> None:
+    """List the tickets, bundled and your own, with the density that is measured on each loaded network.
+
+    \b
+    Example:
+      cs-lip tickets list --json
+    """
+    found, damaged = [], []
+    with bad_input():
+        names = [*bundled_tickets(), *own_tickets()]
+    for name in names:
+        try:
+            found.append(_looked(name))
+        except ValueError as error:
+            damaged.append(str(error))
+    if as_json:
+        click.echo(json.dumps({"tickets": [looked.row for looked in found], "damaged": damaged}, indent=2))
+        return
+    for looked in found:
+        click.echo(_text(looked))
+    if not found:
+        click.echo("There are no tickets yet; try `cs-lip tickets import`.")
+    for sentence in damaged:
+        click.echo(f"Not listed: {sentence}", err=True)
+
+
+@tickets.command("inspect")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON and nothing else.")
+def inspect_ticket(name: str, as_json: bool) -> None:
+    """Load the ticket NAME, a name or a file, count the weights of its network, and say where it came from.
+
+    \b
+    Example:
+      cs-lip tickets inspect my-ticket.safetensors
+    """
+    with bad_input():
+        looked = _looked(name)
+    if as_json:
+        click.echo(json.dumps(looked.row | _details(looked), indent=2))
+        return
+    click.echo(_text(looked))
+    click.echo(_layer_table(looked))
+    click.echo(_provenance(looked))
+
+
+@tickets.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--prior", required=True, help="What the masks belong to: skip or another network, or a generator.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The ticket to write.")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+def import_masks(file: Path, prior: str, out: Path, overwrite: bool) -> None:
+    """Make a ticket of the masks in FILE: a state dict of torch.nn.utils.prune, or a mask file of the LIP code.
+
+    Nothing in FILE is ever executed. An untrained network is the one with default settings, for RGB images.
+
+    \b
+    Example:
+      cs-lip tickets import mask_prune_state_6.pt --prior skip --out lip.safetensors
+    """
+    with bad_input():
+        if out.exists() and not overwrite:
+            raise ValueError(f"{out} exists already, nothing was written; try another --out, or --overwrite")
+        ticket = imported(file, _about_import(prior, file))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_ticket(out, ticket)
+        looked = _looked(str(out))
+    click.echo(_text(looked))
+
+
+def _about_import(prior: str, file: Path) -> About:
+    network = prior.replace("-", "_")
+    about = about_untrained(network, IMPORTED_SHAPE) if network in UNTRAINED else about_generator(prior)
+    source = f"{UNKNOWN}; imported from {file.name}"
+    if file.is_file():
+        source += f" with SHA-256 {sha256_of(file)}"
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    about = replace(about, criterion=UNKNOWN, allocation=UNKNOWN, rewind=UNKNOWN, data=source)
+    return replace(about, versions=versions(), created=created)
+
+
+def _looked(name: str) -> Looked:
+    """Raises ValueError where there is no such ticket, it is damaged, or its dense prior is not there."""
+    file = find_ticket(name)
+    ticket = read_ticket(file.path)
+    return Looked(file, ticket, measured_layers(ticketed(ticket)))
+
+
+def _summed(layers: Iterable[Density]) -> Density:
+    counts = list(layers)
+    return Density(sum(layer.kept for layer in counts), sum(layer.total for layer in counts))
+
+
+def _details(looked: Looked) -> dict[str, Any]:
+    ticket = looked.ticket
+    return {
+        "layers": [
+            {"name": name, **layer._asdict(), "density": layer.fraction, "in_mask": name in ticket.mask.kept}
+            for name, layer in looked.layers.items()
+        ],
+        "mask_sha256": ticket.sha256,
+        "values": ticket.values is not None,
+        "recovery_db": dict(looked.file.recovery),
+        "about": asdict(ticket.about),
+    }
+
+
+def _text(looked: Looked) -> str:
+    row = looked.row
+    carries = "mask alone" if looked.ticket.values is None else "mask and values"
+    measured = "" if row["measured_density"] == row["density"] else f" (measured {row['measured_density']:.4g})"
+    facts = {
+        "density": f"{row['density']:.4g}{measured}, {row['granularity']} granularity, {carries}",
+        "criterion": row["criterion"],
+        "about": looked.file.description,
+        "recovery": ", ".join(f"{db:.2f} dB at m = {m}" for m, db in looked.file.recovery.items()),
+        "file": f"{looked.file.path} ({row['bytes']:,} bytes, SHA-256 {row['sha256']})",
+    }
+    lines = [f"  {name + ':':<12}{value}" for name, value in facts.items() if value]
+    return "\n".join([f"{row['name']}: of {row['prior']}", *lines])
+
+
+def _layer_table(looked: Looked) -> str:
+    """A line for every layer that may be pruned, and for all of them."""
+    kept = looked.ticket.mask.kept
+    rows = [(name, layer, "" if name in kept else "  not in the mask") for name, layer in looked.layers.items()]
+    rows += [("all that may be pruned", _summed(looked.layers.values()), "")]
+    width = max(len(name) for name, _, _ in rows)
+    return "\n".join(
+        f"  {name:<{width}}{layer.kept:>12,} of {layer.total:>11,}{layer.fraction:>9.4f}{mark}"
+        for name, layer, mark in rows
+    )
+
+
+def _provenance(looked: Looked) -> str:
+    about = asdict(looked.ticket.about)
+    del about["prior"], about["granularity"], about["criterion"]
+    facts = {"mask_sha256": looked.ticket.sha256} | {name: value for name, value in about.items() if value}
+    return "\n".join(
+        f"  {name.replace('_', ' ') + ':':<14}{value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in facts.items()
+    )
