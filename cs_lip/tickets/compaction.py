@@ -77,7 +77,8 @@ def _used(group: ChannelGroup, kept: Tensor, nonzero: Mapping[str, Tensor]) -> T
     """Which of the channels kept so far still play a part; the first if none does."""
     used = torch.zeros_like(kept)
     for slices in group.slices if group.summed else group.read:
-        along = nonzero[slices.name].movedim(slices.axis, 0).flatten(1).any(1)
+        here = nonzero[slices.name].movedim(slices.axis, 0)
+        along = here.reshape(len(here), -1).any(1)
         used |= slices.by_channel(along, group.channels).any(1)
     used &= kept
     if not used.any():
