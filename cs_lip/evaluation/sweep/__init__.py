@@ -1,0 +1,1 @@
+"""Sweeps: a plan becomes cells, a cell becomes rows, and rows become one table."""

@@ -1,0 +1,45 @@
+"""The operators of a sweep by name: those of few measurements, and the tasks of untrained networks."""
+
+from collections.abc import Callable
+
+from cs_lip.evaluation.acquisition import OPERATORS, build_operator
+from cs_lip.operators import Downsample, Identity, LinearOperator, Mask, bernoulli_mask
+from cs_lip.operators.arguments import checked_m
+from cs_lip.seeding import derive_seed
+
+Shape = tuple[int, int, int]
+
+KEPT_PIXELS, FACTOR = 0.5, 4
+"""Of inpainting and super-resolution, as `cs-lip restore --simulate` has them."""
+
+TASKS: dict[str, Callable[[Shape, int], LinearOperator]] = {
+    "denoise": lambda shape, seed: Identity(shape),
+    "inpaint": lambda shape, seed: Mask(
+        bernoulli_mask(shape[1:], keep=KEPT_PIXELS, seed=derive_seed(seed, "operator")), shape
+    ),
+    "super-resolve": lambda shape, seed: Downsample(shape, FACTOR),
+}
+"""The tasks, each from (image shape, seed). How much they measure is their own matter, and no m is asked for."""
+
+NAMES = (*OPERATORS, *TASKS)
+
+
+def sweep_operator(name: str, image_shape: Shape, m: int, *, seed: int) -> LinearOperator:
+    """The operator of that name; ``m`` says nothing to a task.
+
+    Raises:
+        ValueError: unknown name, or a number of measurements that the operator cannot take.
+    """
+    return TASKS[name](image_shape, seed) if name in TASKS else build_operator(name, image_shape, m, seed=seed)
+
+
+def check_operator(name: str, image_shape: Shape, m: int) -> None:
+    """Refuse what `sweep_operator` would, without the time and the memory of a large Gaussian.
+
+    Raises:
+        ValueError: as there.
+    """
+    if name == "gaussian":
+        checked_m(m, image_shape[0] * image_shape[1] * image_shape[2])
+    else:
+        sweep_operator(name, image_shape, m, seed=0)
