@@ -60,7 +60,7 @@ def channel_mask(
         parent: names at least what `dense_channels` names, which is the parent where none is given. It may lack single
             weights as well as channels.
         allocation: ``global``: channels of all groups compete by their scores; ``uniform``: the same fraction of every
-            group's channels, as far as whole channels allow, each group's best.
+            group's channels, each group's best, as far as whole channels and the density allow.
         floor: the least fraction of each group that is kept, but always one channel, and no more than the parent has.
 
     Raises:
