@@ -67,6 +67,14 @@ def test_example_of_the_generators_page_runs() -> None:
     assert names["mine"].image_shape == (3, 16, 16)
 
 
+def test_examples_of_the_tickets_page_run() -> None:
+    names = run_examples("tickets.md")
+    assert names["measured_layers"](names["sparse"])["main.3.weight"] == (14746, 73728)
+    assert names["larger"].image_shape == (3, 96, 80)
+    assert names["mask_report"](names["found"], names["other"]).fits
+    assert names["moved"].kept.keys() == names["found"].mask.kept.keys()
+
+
 def test_example_of_the_recovery_page_runs() -> None:
     recovery = run_examples("recovery.md")["recovery"]
     assert recovery.images.shape == (1, 1, 16, 16)

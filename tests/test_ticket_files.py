@@ -406,6 +406,17 @@ def test_mask_transfer_keeps_the_networks_weights_and_ticket_transfer_the_ticket
     )
 
 
+def test_a_mask_moves_between_generators_of_one_architecture() -> None:
+    ticket, other = tiny_ticket(), tiny_generator(seed=1)
+    assert ticket.values is not None
+    masked, moved = mask_onto(ticket, other), values_onto(ticket, other)
+    kept = ticket.mask.kept["main.3.weight"]
+    assert torch.equal(masked.get_parameter("main.3.weight"), other.get_parameter("main.3.weight") * kept)
+    assert torch.equal(masked.get_buffer("main.1.running_var"), other.get_buffer("main.1.running_var"))
+    assert torch.equal(moved.get_buffer("main.1.running_var"), ticket.values["main.1.running_var"])
+    assert not mask_report(ticket, other.fold()).fits
+
+
 def test_the_report_names_what_does_not_fit() -> None:
     ticket = skip_ticket(values=True)
     deeper = untrained_network("skip", (3, 32, 32), 0, widths=(8, 8, 8), skips=(4, 4, 4))

@@ -6,9 +6,11 @@ from cs_lip import __version__
 from cs_lip.cli.generators import generators
 from cs_lip.cli.inspect import inspect
 from cs_lip.cli.measure import measure
+from cs_lip.cli.prune import prune
 from cs_lip.cli.recover import recover
 from cs_lip.cli.restore import restore
 from cs_lip.cli.show import show
+from cs_lip.cli.tickets import tickets
 from cs_lip.cli.train import train
 from cs_lip.cli.train_start import train_start
 
@@ -24,6 +26,6 @@ def main() -> None:
     """
 
 
-for command in (recover, restore, measure, show, generators, train, train_start):
+for command in (recover, restore, measure, show, generators, tickets, train, train_start, prune):
     main.add_command(command)
 generators.add_command(inspect)
