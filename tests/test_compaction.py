@@ -3,15 +3,18 @@
 import copy
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from helpers import assert_one_sentence, tiny_generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from cs_lip.cli.main import main
 from cs_lip.priors import DCGAN, PGGAN, Decoder, Generator, StyleGAN2, UntrainedNetwork, untrained_network
 from cs_lip.priors.prunable import Prunable
 from cs_lip.seeding import stream
@@ -20,6 +23,8 @@ from cs_lip.tickets.compaction import compact
 from cs_lip.tickets.mask import Mask
 from cs_lip.tickets.selection import select
 from cs_lip.tickets.settings import settings_of
+from cs_lip.tickets.ticket import Ticket, write_ticket
+from cs_lip.tickets.transfer import about_untrained
 
 GENERATORS: dict[str, Callable[[], Generator]] = {
     "dcgan": lambda: DCGAN((5, 6, 7, 4, 3)),
@@ -304,3 +309,23 @@ def test_a_folded_stylegan2_knows_its_weights() -> None:
     assert {role: len(names) for role, names in roles.items()} == {role: len(names) for role, names in folded.items()}
     assert folded["hidden"] == roles["hidden"]
     assert Mask.dense(network.fold()).counts == Mask.dense(network).counts
+
+
+# On the command line
+
+
+def test_inspecting_times_a_ticket_and_what_is_left_of_it(tmp_path: Path) -> None:
+    recipe: dict[str, Any] = {"channels": 4, "depth": 1}
+    network = untrained_network("deep_decoder", (3, 8, 8), **recipe)
+    about = about_untrained("deep_decoder", (3, 8, 8), **recipe)
+    for name, density in (("dense", 1.0), ("sparse", 0.5)):
+        mask = channel_mask(network, random_scores(network, 0), density)
+        write_ticket(tmp_path / f"{name}.safetensors", Ticket(mask, None, about))
+        arguments = ["tickets", "inspect", str(tmp_path / f"{name}.safetensors"), "--time"]
+        told = CliRunner().invoke(main, [*arguments, "--json"], catch_exceptions=False)
+        timings = json.loads(told.stdout)["timings"]
+        assert list(timings) == ["ticket", *(["compacted"] if density < 1 else [])]
+        for timing in timings.values():
+            assert timing["batch"] == 1
+            assert 0 < timing["operator_share"] < 1
+    assert "compacted:" in CliRunner().invoke(main, arguments).stdout

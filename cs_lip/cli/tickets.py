@@ -1,6 +1,8 @@
 """``cs-lip tickets``: what is there, what is in one, and masks of other programs."""
 
+import contextlib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -11,18 +13,26 @@ import click
 
 from cs_lip.cli.inputs import bad_input
 from cs_lip.evaluation.provenance import versions
+from cs_lip.operators import Gaussian
+from cs_lip.priors.catalogue import load_generator
+from cs_lip.priors.prunable import Prunable
 from cs_lip.priors.reading.weights import sha256_of
 from cs_lip.priors.untrained.registry import UNTRAINED
+from cs_lip.tickets.compaction import compact
 from cs_lip.tickets.importing import imported
 from cs_lip.tickets.mask import Density
 from cs_lip.tickets.store import TicketFile, bundled_tickets, find_ticket, own_tickets
 from cs_lip.tickets.ticket import About, Ticket, read_ticket, write_ticket
+from cs_lip.tickets.timing import Timing, time_prior
 from cs_lip.tickets.transfer import about_generator, about_untrained, measured_layers, ticketed
 
 IMPORTED_SHAPE = (3, 128, 128)
 """Of the images of an untrained network whose mask is imported; the mask serves other heights and widths as well."""
 
 UNKNOWN = "unknown"
+
+TIMED_MEASUREMENTS = 500
+"""Of the Gaussian operator whose share is measured; fewer where images have fewer values."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,8 @@ def list_tickets(as_json: bool = False) -> None:
 @tickets.command("inspect")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON and nothing else.")
-def inspect_ticket(name: str, as_json: bool) -> None:
+@click.option("--time", "timed", is_flag=True, help="Measure how long it takes, beside its dense generator.")
+def inspect_ticket(name: str, as_json: bool, timed: bool) -> None:
     """Load the ticket NAME, a name or a file, count the weights of its network, and say where it came from.
 
     \b
@@ -103,12 +114,20 @@ def inspect_ticket(name: str, as_json: bool) -> None:
     """
     with bad_input():
         looked = _looked(name)
+        timings = _timings(looked.ticket) if timed else {}
     if as_json:
-        click.echo(json.dumps(looked.row | _details(looked), indent=2))
+        measured = {"timings": {name: _milliseconds(timing) for name, timing in timings.items()}} if timed else {}
+        click.echo(json.dumps(looked.row | _details(looked) | measured, indent=2))
         return
     click.echo(_text(looked))
     click.echo(_layer_table(looked))
     click.echo(_provenance(looked))
+    for network, timing in timings.items():
+        click.echo(
+            f"  {network + ':':<14}{timing.forward_ms:.1f} ms forward, {timing.backward_ms:.1f} ms backward for "
+            f"{timing.batch} image{'s' * (timing.batch > 1)}; {timing.operator_ms:.1f} ms more, "
+            f"{timing.operator_share:.0%} of it all, through a Gaussian operator and back"
+        )
 
 
 @tickets.command("import")
@@ -151,6 +170,25 @@ def _looked(name: str) -> Looked:
     file = find_ticket(name)
     ticket = read_ticket(file.path)
     return Looked(file, ticket, measured_layers(ticketed(ticket)))
+
+
+def _timings(ticket: Ticket) -> dict[str, Timing]:
+    """Of the dense generator if it is there, of the ticket, and without its silent channels if there are any."""
+    network = ticketed(ticket)
+    networks: dict[str, Prunable] = {"ticket": network}
+    smaller = compact(network)
+    if any(one.shape != other.shape for one, other in zip(smaller.parameters(), network.parameters(), strict=True)):
+        networks["compacted"] = smaller
+    if ticket.about.kind == "generator":
+        with contextlib.suppress(ValueError):  # a ticket with values needs no dense generator, so it may be gone
+            networks = {"dense": load_generator(ticket.about.prior)} | networks
+    shape = network.image_shape
+    operator = Gaussian(shape, min(TIMED_MEASUREMENTS, math.prod(shape)), seed=0)
+    return {name: time_prior(one, operator=operator) for name, one in networks.items()}
+
+
+def _milliseconds(timing: Timing) -> dict[str, float]:
+    return asdict(timing) | {"operator_share": timing.operator_share}
 
 
 def _summed(layers: Iterable[Density]) -> Density:
