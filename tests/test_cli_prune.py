@@ -1,5 +1,6 @@
 """``cs-lip prune``: a ticket from the command line, stopped and gone on with, and what it refuses."""
 
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from safetensors.torch import save_file
 from cs_lip.cli import pruning
 from cs_lip.cli.main import main
 from cs_lip.priors import load_generator
+from cs_lip.priors.catalogue import NAME
+from cs_lip.priors.reading.weights import sha256_of
 from cs_lip.seeding import stream
 from cs_lip.tickets import Mask
 from cs_lip.tickets.distillation import Distillation, agreement
 from cs_lip.tickets.levels import Levels
-from cs_lip.tickets.store import load_ticket
+from cs_lip.tickets.store import bundled_tickets, load_ticket
 from cs_lip.tickets.ticket import read_ticket
 from cs_lip.tickets.transfer import ticketed
 
@@ -214,3 +217,25 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(folder: Path, case: str) -
     assert told in message
     assert_one_sentence(message)
     assert not list(folder.iterdir())
+
+
+# The script that finds the bundled tickets
+
+
+def test_the_script_of_the_bundled_tickets_writes_a_catalogue_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = Path(__file__).parents[1] / "pretrained" / "tickets" / "find_tickets.py"
+    name, out = "digiface-dcgan-channels-01", tmp_path / "out"
+    options = ["--quick", "--only", name, "--out", str(out), "--work", str(tmp_path / "work")]
+    monkeypatch.setattr("sys.argv", [str(script), *options])
+    found = runpy.run_path(str(script), run_name="__main__")
+    (entry,) = bundled_tickets(out).values()
+    assert entry.name == name
+    assert entry.sha256 == sha256_of(entry.path)
+    ticket = read_ticket(entry.path)
+    assert 0.05 < ticket.mask.density <= 0.1
+    assert Mask.measured(ticketed(ticket), ticket.mask.kept).counts == ticket.mask.counts
+    assert all(NAME.fullmatch(each) for each in found["TICKETS"])
+    densities = {each[1].args[0].density for each in found["TICKETS"].values()}
+    assert densities == {0.5, 0.3, 0.2, 0.1, 0.05}
