@@ -26,6 +26,9 @@ EVERY = 10
 
 RATE, RATE_GROWS = 1e-4, 3000
 
+LONGER = 2
+"""How many times as long as the first of an image's drawings the others may take to fit as well."""
+
 TV_BY_COUNT, TV_BY_NOISE = 0.45, 0.5
 
 
@@ -54,8 +57,8 @@ class Tuning:
 
     by Adam. A part of the measurements is held out, and the iterate with the least misfit there says how many
     iterations are right; then the drawing starts anew and takes as many on all measurements. Where there are several
-    drawings of an image, all are repeated so, and their mean is what comes out. A regularised back-projection
-    (`back_project`) follows where the fidelity is least squares.
+    drawings of an image, the others follow until they fit as well, and the mean of all is what comes out. A regularised
+    back-projection (`back_project`) follows where the fidelity is least squares.
 
     Attributes:
         iterations: at most that many in either pass.
@@ -139,7 +142,8 @@ def tune(
     stops = torch.tensor([EVERY * rule.iteration for rule in rules], device=which.device)
     again = [_Descent(problem, which, make(), tuning, task.trace, f"{phase}-again") for make in makes]
     with task.trace.timed(again[0].phase):
-        mean = torch.stack([descent.descend(stops) for descent in again]).mean(0)
+        first, fitted = again[0].descend(stops)
+        mean = torch.stack([first, *(descent.descend(stops, fitted)[0] for descent in again[1:])]).mean(0)
         misfit = problem.measurements.new_tensor([rule.value for rule in rules])
         rows = problem.only(which)
         images = back_project(rows, mean, error_variance(rows, misfit))
@@ -174,8 +178,8 @@ class _Descent:
         with torch.no_grad():
             return torch.cat([self.drawings[place].image() for place in places.tolist()])
 
-    def step(self, places: Tensor) -> None:
-        """One iteration of the drawings at some places."""
+    def step(self, places: Tensor) -> Tensor:
+        """One iteration of the drawings at some places; returns their misfits before it, ``(places,)``."""
         which, chosen = self.which[places], places.tolist()
         images = torch.cat([self.drawings[place].image() for place in chosen])
         residual = self.problem.residual(images, which)
@@ -188,14 +192,22 @@ class _Descent:
             self.optimisers[place].step()
             self.drawings[place].project_()
         self.trace.note(self.phase, self.problem.relative_residual(residual.detach(), which), which)
+        return misfit.detach()
 
-    def descend(self, counts: Tensor) -> Tensor:
-        """Descend, every drawing its own number of iterations ``(rows,)``, to the images where they end."""
-        for done in range(int(counts.max())):
-            if self.trace.cancelled:
+    def descend(self, counts: Tensor, goals: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Descend, every drawing its own number of iterations ``(rows,)``; returns the images and their misfits.
+
+        Args:
+            goals: ``(rows,)``, the misfits at which drawings end instead, and after twice their iterations at most.
+        """
+        misfits = torch.full(counts.shape, math.inf, device=counts.device)
+        most = counts if goals is None else LONGER * counts
+        for done in range(int(most.max())):
+            places = torch.nonzero((most > done) & (misfits > (-math.inf if goals is None else goals))).flatten()
+            if self.trace.cancelled or len(places) == 0:
                 break
-            self.step(torch.nonzero(counts > done).flatten())
-        return self.images(torch.arange(len(self.drawings)))
+            misfits[places] = self.step(places).to(misfits)
+        return self.images(torch.arange(len(self.drawings))), misfits
 
 
 def _watch(fits: Sequence[_Descent], rules: Sequence[CrossValidation], iterations: int) -> None:
