@@ -40,7 +40,7 @@ from cs_lip.seeding import derive_seed, stream
 
 NAME = "robustness"
 M, NOISE, OUTLIERS, CONTAMINATION, RESTARTS = 1000, 0.01, 0.02, 0.05, 10
-DRAWS, PHOTOGRAPHS = 3, ("astronaut", "cat")
+DRAWS, PHOTOGRAPHS = 3, ("astronaut", "chelsea")
 MIN_MAX = "min-max (Jalal et al.)"
 METHODS = (*FIDELITIES, MIN_MAX)
 CLEAN = "clean"
