@@ -10,6 +10,7 @@ from cs_lip.cli.prune import prune
 from cs_lip.cli.recover import recover
 from cs_lip.cli.restore import restore
 from cs_lip.cli.show import show
+from cs_lip.cli.sweep import sweep
 from cs_lip.cli.tickets import tickets
 from cs_lip.cli.train import train
 from cs_lip.cli.train_start import train_start
@@ -26,6 +27,6 @@ def main() -> None:
     """
 
 
-for command in (recover, restore, measure, show, generators, tickets, train, train_start, prune):
+for command in (recover, restore, measure, sweep, show, generators, tickets, train, train_start, prune):
     main.add_command(command)
 generators.add_command(inspect)

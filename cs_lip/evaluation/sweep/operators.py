@@ -40,6 +40,6 @@ def check_operator(name: str, image_shape: Shape, m: int) -> None:
         ValueError: as there.
     """
     if name == "gaussian":
-        checked_m(m, image_shape[0] * image_shape[1] * image_shape[2])
+        checked_m(m, 1, image_shape[0] * image_shape[1] * image_shape[2])
     else:
         sweep_operator(name, image_shape, m, seed=0)

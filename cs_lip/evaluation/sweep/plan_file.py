@@ -1,0 +1,133 @@
+"""Plans as TOML: the user's own, and those that are ready."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from cs_lip.evaluation.sweep.plan import Method, Plan, plan_to_table
+from cs_lip.evaluation.sweep.words import choose
+
+LISTS: dict[str, type] = {
+    "images": str,
+    "measurements": int,
+    "operator": str,
+    "noise": float,
+    "outliers": float,
+    "fidelity": str,
+}
+VALUES: dict[str, type] = {"seeds": int, "generator": str, "name": str}
+METHOD_KEYS = tuple(each.name for each in fields(Method))
+KEYS = (*LISTS, *VALUES, "method")
+MAX_BYTES = 2**20
+
+
+def read_plan(path: Path, *, quick: bool = False) -> Plan:
+    """The plan in a TOML file.
+
+    Args:
+        path: of the file.
+        quick: whether what its table ``[quick]`` says replaces what stands before it.
+
+    Raises:
+        ValueError: no such file, no TOML, an unknown key or value, which is named with the nearest known one, or no
+            table ``[quick]`` where it is asked for.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no plan {path!s:.160}; try --plan with one of {', '.join(ready_plans())}")
+    with path.open("rb") as file:
+        return _parsed(file.read(MAX_BYTES), str(path), quick)
+
+
+def ready_plans() -> tuple[str, ...]:
+    """The names of the plans that come with cs-lip."""
+    folder = resources.files("cs_lip.evaluation") / "plans"
+    return tuple(sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".toml")))
+
+
+def ready_plan(name: str, *, quick: bool = False) -> Plan:
+    """A plan that comes with cs-lip.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    choose(name, ready_plans(), "ready plan")
+    file = resources.files("cs_lip.evaluation") / "plans" / f"{name}.toml"
+    return _parsed(file.read_bytes(), name, quick)
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan as TOML that `read_plan` reads back."""
+    return tomli_w.dumps(plan_to_table(plan))
+
+
+def plan_from_table(table: Mapping[str, Any], source: str) -> Plan:
+    """The plan in a table of lists, as TOML has it.
+
+    Raises:
+        ValueError: as `read_plan`; the message names the source.
+    """
+    for key in table:
+        choose(key, KEYS, f"key in the plan {source:.120},")
+    given: dict[str, Any] = {name: _list(table[name], name, kind) for name, kind in LISTS.items() if name in table}
+    given |= {name: _value(table[name], name, kind) for name, kind in VALUES.items() if name in table}
+    if "images" not in given:
+        raise ValueError(f'the plan {source:.120} says no images; try images = ["in-range:4", "astronaut"]')
+    methods = table.get("method", [])
+    if not isinstance(methods, list) or not all(isinstance(each, Mapping) for each in methods):
+        raise ValueError(f"the methods of the plan {source:.120} are no tables; try [[method]] and below it a solver")
+    return Plan(methods=tuple(_method(each) for each in methods), **given)
+
+
+def _parsed(content: bytes, source: str, quick: bool) -> Plan:
+    try:
+        table = tomllib.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ValueError(f"the plan {source:.120} is no TOML ({reason}); try to correct it there") from None
+    smaller = table.pop("quick", None)
+    if quick and not isinstance(smaller, dict):
+        raise ValueError(f"the plan {source:.120} has no table [quick]; try it without --quick")
+    return plan_from_table(table | (smaller if quick and smaller else {}), source)
+
+
+def _method(table: Mapping[str, Any]) -> Method:
+    for key in table:
+        choose(key, METHOD_KEYS, "key of a method,")
+    if "solver" not in table:
+        raise ValueError('a method of the plan says no solver; try solver = "auto"')
+    return Method(**{key: _value(value, key, str) for key, value in table.items()})
+
+
+def _list(given: Any, name: str, kind: type) -> tuple[Any, ...]:
+    values = given if isinstance(given, list) else [given]
+    return tuple(_value(value, name, kind) for value in values)
+
+
+def _value(given: Any, name: str, kind: type) -> Any:
+    if kind is float and type(given) is int:
+        return float(given)
+    if type(given) is not kind:
+        words = {str: "text", int: "a whole number", float: "a number"}
+        raise ValueError(f"the plan's {name} must be {words[kind]}, got {given!r:.60}; try {_EXAMPLES[name]}")
+    return given
+
+
+_EXAMPLES = {
+    "images": '["in-range:4", "astronaut"]',
+    "measurements": "[50, 100, 200]",
+    "operator": '["gaussian"]',
+    "noise": "[0.01]",
+    "outliers": "[0.02]",
+    "fidelity": '["least-squares"]',
+    "seeds": "3",
+    "generator": '"digiface-dcgan"',
+    "name": '"mine"',
+    "solver": '"auto"',
+    "prior": '"skip"',
+    "ticket": '"bundled"',
+}
