@@ -14,6 +14,7 @@ from cs_lip.recovery.early_stopping import LATE, Discrepancy, HeldOut, LastItera
 from cs_lip.recovery.problem import Problem
 from cs_lip.recovery.solution import Status
 from cs_lip.recovery.solver import Found, Note, Task, judged
+from cs_lip.recovery.total_variation import total_variation
 from cs_lip.recovery.trace import Trace
 from cs_lip.seeding import stream
 
@@ -35,7 +36,7 @@ class UntrainedFit:
     where ``n`` counts the pixels times channels and ``gain = ||A||_F^2 / n``. The first term estimates the mean squared
     error of the image on the scale [0, 1] for every operator (it is exactly the mean squared residual for denoising),
     so that learning rate and weight mean the same for each: denoising, inpainting, super-resolution and compressive
-    sensing differ in A alone. ``TV`` is the mean over pixels and channels of ``|x_right - x| + |x_below - x|``.
+    sensing differ in A alone. ``TV`` is `cs_lip.recovery.total_variation.total_variation`.
 
     The weights start from those that the network has, which stay as they are: every image is fitted by a copy. What
     comes back is the exponential average of the latest images, at the iterate that ``stop`` chooses:
@@ -186,13 +187,7 @@ class UntrainedFit:
         residual = kept.residual(drawn, first)
         trace.note(PHASE, kept.relative_residual(residual.detach(), first), which)
         loss = kept.misfit(residual).sum() / (kept.gain * kept.operator.n)
-        return loss + self.total_variation * total_variation(drawn) if self.total_variation else loss
-
-
-def total_variation(images: Tensor) -> Tensor:
-    """Anisotropic total variation a pixel and channel, of images ``(rows, channels, height, width)``."""
-    across, down = images.diff(dim=-1).abs().sum(), images.diff(dim=-2).abs().sum()
-    return (across + down) / images.numel()
+        return loss + self.total_variation * total_variation(drawn).sum() if self.total_variation else loss
 
 
 def _best(rule: StopRule, network: UntrainedNetwork, inputs: Tensor) -> Tensor:
