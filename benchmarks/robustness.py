@@ -39,8 +39,8 @@ from cs_lip.recovery.min_max import MinMax
 from cs_lip.seeding import derive_seed, stream
 
 NAME = "robustness"
-M, NOISE, OUTLIERS, CONTAMINATION, RESTARTS = 1000, 0.01, 0.02, 0.05, 10
-DRAWS, PHOTOGRAPHS = 3, ("astronaut", "chelsea")
+M, NOISE, OUTLIERS, CONTAMINATION, RESTARTS = 1000, 0.01, 0.02, 0.05, 5
+DRAWS, PHOTOGRAPHS = 2, ("astronaut", "chelsea")
 MIN_MAX = "min-max (Jalal et al.)"
 METHODS = (*FIDELITIES, MIN_MAX)
 CLEAN = "clean"
