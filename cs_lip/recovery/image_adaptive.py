@@ -1,10 +1,12 @@
 """Image-adaptive recovery: the weights of a generator tuned to the measurements of one image."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -51,6 +53,8 @@ class ImageAdaptive:
         search: finds the latents to start from.
         tuning: of weights and latents.
         shifts: how many fits to all measurements, of 1 to 5 shifts, the first of which is none.
+        moving: which weights move, parameter name of the folded generator -> bool tensor of its shape; the others, and
+            those of parameters that it does not name, stay where they are, which need not be zero. None for all.
 
     Raises:
         ValueError: another number of shifts.
@@ -59,6 +63,7 @@ class ImageAdaptive:
     search: Solver = field(default_factory=LatentSearch)
     tuning: Tuning = field(default_factory=Tuning)
     shifts: int = 3
+    moving: Mapping[str, Tensor] | None = None
 
     def __post_init__(self) -> None:
         """Refuse shifts that there are not."""
@@ -66,14 +71,19 @@ class ImageAdaptive:
             raise ValueError(f"the shifts must be 1 to {len(SHIFTS)}, got {self.shifts}; try 3")
 
     def recover(self, task: Task) -> Found:
-        """See `cs_lip.recovery.Solver`."""
+        """See `cs_lip.recovery.Solver`.
+
+        Raises:
+            ValueError: the weights that move are not those of the generator.
+        """
         generator = task.generator.fold()
+        _check_moving(self.moving, generator)
 
         def improve(start: Found, which: Tensor) -> tuple[Tensor, Tensor, tuple[Note, ...]]:
             latents = found_latents(start)[which]
 
             def drawings(shift: tuple[int, int]) -> list[Weights]:
-                return [Weights(generator, latent[None], shift) for latent in latents]
+                return [Weights(generator, latent[None], shift, self.moving) for latent in latents]
 
             makes = [partial(drawings, shift) for shift in SHIFTS[: self.shifts]]
             tuned = tune(task, which, makes, self.tuning, phase="image-adaptive")
@@ -84,18 +94,29 @@ class ImageAdaptive:
 
 class Weights(Drawing):
     """An image whose generator's weights move, and its latent ``(1, *latent_shape)``; the generator itself is left
-    alone. The image is moved by ``shift`` pixels down and to the right, and its border repeated.
+    alone. The image is moved by ``shift`` pixels down and to the right, and its border repeated. For ``moving`` see
+    `ImageAdaptive`.
     """
 
-    def __init__(self, generator: Generator, latent: Tensor, shift: tuple[int, int] = (0, 0)) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        latent: Tensor,
+        shift: tuple[int, int] = (0, 0),
+        moving: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.shift = shift
-        self.generator = copy.deepcopy(generator).requires_grad_(True)
+        self.generator = copy.deepcopy(generator).requires_grad_(moving is None)
         self.latent = latent.clone().requires_grad_()
+        for name, moves in (moving or {}).items():
+            weights = self.generator.get_parameter(name).requires_grad_()
+            # Adam leaves a weight exactly where it is whose gradient was always zero.
+            weights.register_hook(partial(torch.mul, moves.to(weights.device)))  # type: ignore[no-untyped-call]
 
     def groups(self) -> list[dict[str, Any]]:
         """See `Drawing`."""
         return [
-            {"params": list(self.generator.parameters()), "lr": 1.0},
+            {"params": [weights for weights in self.generator.parameters() if weights.requires_grad], "lr": 1.0},
             {"params": [self.latent], "lr": LATENT_RATE},
         ]
 
@@ -107,6 +128,18 @@ class Weights(Drawing):
     def project_(self) -> None:
         """See `Drawing`: of a ticket only the surviving weights move."""
         self.generator.project_()
+
+
+def _check_moving(moving: Mapping[str, Tensor] | None, generator: Generator) -> None:
+    shapes = {name: tuple(weights.shape) for name, weights in generator.named_parameters()}
+    for name, moves in (moving or {}).items():
+        if moves.dtype != torch.bool or tuple(moves.shape) != shapes.get(name):
+            there = shapes.get(name, "which has no such weights")
+            raise ValueError(
+                f"the weights that move were given as {moves.dtype} of shape {tuple(moves.shape)} for {name!r:.80}, "
+                f"expected bools of the shape in the folded generator, {there}; "
+                "try the names and shapes of generator.fold()"
+            )
 
 
 def shifted(images: Tensor, shift: tuple[int, int]) -> Tensor:
