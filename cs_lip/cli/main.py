@@ -8,6 +8,7 @@ from cs_lip.cli.inspect import inspect
 from cs_lip.cli.measure import measure
 from cs_lip.cli.prune import prune
 from cs_lip.cli.recover import recover
+from cs_lip.cli.report import report
 from cs_lip.cli.restore import restore
 from cs_lip.cli.show import show
 from cs_lip.cli.sweep import sweep
@@ -27,6 +28,6 @@ def main() -> None:
     """
 
 
-for command in (recover, restore, measure, sweep, show, generators, tickets, train, train_start, prune):
+for command in (recover, restore, measure, sweep, report, show, generators, tickets, train, train_start, prune):
     main.add_command(command)
 generators.add_command(inspect)

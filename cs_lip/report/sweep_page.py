@@ -1,0 +1,155 @@
+"""The page of a sweep."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cs_lip.evaluation.sweep.table import Row, read_configuration, read_rows
+from cs_lip.report.curves import MOST_PANELS, error_figure
+from cs_lip.report.density import density_figure
+from cs_lip.report.exhibits import Exhibit, decibels, load_exhibits
+from cs_lip.report.groups import condition_names, condition_of, grouped, mean_of, method_names, method_of, with_interval
+from cs_lip.report.matrix import matrix_figure
+from cs_lip.report.page import Gallery, Page, Panel, Picture, panel, picture_uri
+from cs_lip.report.phase import SUCCESS_MSE, phase_figure
+from cs_lip.report.sweep_tables import means_table, rows_table
+from cs_lip.report.transfer import transfer_figure
+
+PLAN_FILE = "plan.toml"
+COMMAND = "cs-lip sweep plan.toml --out again && cs-lip report again"
+
+BANDS = "Bands are 95 % bootstrap intervals of the mean over images and seeds."
+
+
+def sweep_page(folder: Path) -> Page:
+    """What there is to say and to see of a sweep.
+
+    Raises:
+        ValueError: there is no table of a sweep, it is damaged or of a newer format, or it has no rows.
+    """
+    rows = read_rows(folder)
+    if not rows:
+        raise ValueError(f"the sweep in {folder} has no rows yet; try the same `cs-lip sweep` command again")
+    exhibits, note = load_exhibits(folder, rows)
+    return Page(
+        title=_title(rows),
+        summary=tuple(_summary(rows)),
+        command=COMMAND,
+        panels=tuple(_panels(rows, exhibits)),
+        gallery=_gallery(exhibits, note) if exhibits else None,
+        tables=(means_table(rows), rows_table(rows)),
+        configuration=_plan(folder),
+        versions=_versions(rows),
+    )
+
+
+def _title(rows: Sequence[Row]) -> str:
+    counts = sorted({row.m for row in rows})
+    span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    methods = len(method_names(rows))
+    return f"{methods} {'method' if methods == 1 else 'methods'} at {span} measurements"
+
+
+def _summary(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    names = method_names(rows)
+    yield "Methods", "; ".join(names.values())
+    yield (
+        "Measurements",
+        ", ".join(str(m) for m in sorted({row.m for row in rows})) + f" of {rows[0].n} numbers an image",
+    )
+    seeds = len({row.seed for row in rows})
+    yield "Images", f"{len({row.image for row in rows})}, with {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    yield "Rows", f"{len(rows)} in {len({row.cell for row in rows})} cells"
+    yield (
+        "Status",
+        ", ".join(f"{times} {status}" for status, times in Counter(row.status for row in rows).most_common()),
+    )
+    if lost := sum(not math.isfinite(row.mse) for row in rows):
+        yield "Left out", f"{lost} rows without a finite error are in no mean"
+    yield "Seconds", f"{sum(row.seconds for row in rows):.0f} of solving"
+    for condition, title in condition_names(rows).items():
+        if best := _best([row for row in rows if condition_of(row) == condition]):
+            yield f"Best, {title}", best
+
+
+def _best(rows: Sequence[Row]) -> str:
+    """The method with the highest mean PSNR at the largest number of measurements."""
+    m = max(row.m for row in rows)
+    names = method_names(rows)
+    means = {
+        method: mean
+        for method, own in grouped([row for row in rows if row.m == m], method_of).items()
+        if (mean := mean_of(own, "psnr")) is not None
+    }
+    if not means:
+        return ""
+    method = max(means, key=lambda each: means[each].estimate)
+    return f"{names[method]} at m = {m}: {with_interval(means[method], '{:.1f}')} dB"
+
+
+def _panels(rows: Sequence[Row], exhibits: Sequence[Exhibit]) -> Iterator[Panel]:
+    cut = len(condition_names(rows)) > MOST_PANELS
+    some = f" The first {MOST_PANELS} of {len(condition_names(rows))} conditions are drawn." if cut else ""
+    if len({row.m for row in rows}) > 1:
+        yield panel("error", "Error against the number of measurements", BANDS + some, error_figure(rows))
+    if len({row.density for row in rows if row.ticket}) > 1:
+        across = " Solvers without a prior are lines across." if any(not row.prior for row in rows) else ""
+        yield panel("density", "PSNR against density", BANDS + across + some, density_figure(rows))
+    if len({row.sigma for row in rows}) > 1 and len({row.m for row in rows}) > 1:
+        yield panel(
+            "phase",
+            "Where recovery succeeds",
+            f"The share of images and seeds with a mean squared error of at most {SUCCESS_MSE:g} "
+            f"({-10 * math.log10(SUCCESS_MSE):.0f} dB), in per cent with its 95 % Wilson interval.",
+            phase_figure(rows),
+        )
+    if _is_transfer(rows):
+        yield panel(
+            "transfer",
+            "How tickets carry over",
+            "Mean PSNR in dB with its 95 % bootstrap interval over images and seeds.",
+            transfer_figure(rows),
+        )
+    for kind, exhibit in {each.kind: each for each in reversed(exhibits)}.items():
+        yield panel(
+            f"images-{kind}", f"{exhibit.image}, recovered", "Each image with its PSNR.", matrix_figure(exhibit)
+        )
+
+
+def _is_transfer(rows: Sequence[Row]) -> bool:
+    """Whether several tickets meet several images or tasks at one number of measurements each."""
+    counts = grouped({(row.operator, row.m): row for row in rows}.values(), lambda row: row.operator)
+    tickets, images = {row.ticket for row in rows if row.ticket}, {row.image for row in rows}
+    return len(tickets) > 1 and max(len(own) for own in counts.values()) == 1 and (len(counts) > 1 or len(images) > 1)
+
+
+def _gallery(exhibits: Sequence[Exhibit], note: str) -> Gallery:
+    pictures = []
+    for number, exhibit in enumerate(exhibits):
+        if exhibit.truth is not None:
+            pictures.append(Picture(number, None, "truth", "", picture_uri(exhibit.truth)))
+        pictures += [
+            Picture(number, shot.m, shot.method, decibels(shot.psnr), picture_uri(shot.pixels))
+            for shot in exhibit.shots
+        ]
+    counts = sorted({shot.m for exhibit in exhibits for shot in exhibit.shots})
+    return Gallery(note, tuple(exhibit.image for exhibit in exhibits), tuple(counts), tuple(pictures))
+
+
+def _plan(folder: Path) -> str:
+    """The plan as it was run; where its file is missing, as the table has it."""
+    path = folder / PLAN_FILE
+    if path.is_file():
+        return path.read_text(encoding="utf-8", errors="replace")
+    return json.dumps(read_configuration(folder), indent=2)
+
+
+def _versions(rows: Sequence[Row]) -> dict[str, str]:
+    """Of all rows; several of one package stand side by side."""
+    found: dict[str, dict[str, None]] = {}
+    for text in {row.versions: None for row in rows}:
+        for name, number in json.loads(text or "{}").items():
+            found.setdefault(name, {})[number] = None
+    return {name: ", ".join(numbers) for name, numbers in found.items()}

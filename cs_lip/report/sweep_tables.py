@@ -1,0 +1,111 @@
+"""The tables of a sweep's page: means with their intervals, and the rows themselves."""
+
+from collections.abc import Sequence
+
+from cs_lip.evaluation.statistics import Interval, wilson_interval
+from cs_lip.evaluation.sweep.table import CSV_FILE, Row
+from cs_lip.report.groups import (
+    condition_names,
+    condition_of,
+    dense_rival,
+    gain_of,
+    grouped,
+    mean_of,
+    method_names,
+    method_of,
+    with_interval,
+)
+from cs_lip.report.page import Entry, Table, number_entry, text_entry
+from cs_lip.report.phase import SUCCESS_MSE, success_rate
+
+MOST_ROWS = 1000
+"""Of a table on a page; more make it slow to open and to sort."""
+
+ROW_COLUMNS = (
+    ("image", "image", "{}"),
+    ("kind", "kind", "{}"),
+    ("operator", "operator", "{}"),
+    ("m", "m", "{}"),
+    ("noise", "sigma", "{:g}"),
+    ("SNR dB", "snr_db", "{:.1f}"),
+    ("outliers", "outliers", "{:g}"),
+    ("prior", "prior", "{}"),
+    ("ticket", "ticket", "{}"),
+    ("density", "density", "{:.3g}"),
+    ("criterion", "criterion", "{}"),
+    ("solver", "solver", "{}"),
+    ("fidelity", "fidelity", "{}"),
+    ("seed", "seed", "{}"),
+    ("status", "status", "{}"),
+    ("PSNR dB", "psnr", "{:.2f}"),
+    ("oracle PSNR dB", "oracle_psnr", "{:.2f}"),
+    ("SSIM", "ssim", "{:.3f}"),
+    ("MSE", "mse", "{:.2e}"),
+    ("residual", "relative_residual", "{:.1e}"),
+    ("iterations", "iterations", "{}"),
+    ("seconds", "seconds", "{:.1f}"),
+)
+
+
+def means_table(rows: Sequence[Row]) -> Table:
+    """A line for every condition, number of measurements and method, the first `MOST_ROWS`."""
+    conditions, names = condition_names(rows), method_names(rows)
+    groups = grouped(rows, lambda row: (condition_of(row), row.m, method_of(row)))
+    order = {key: number for number, key in enumerate([*conditions, *names])}
+    lines = []
+    for condition, m, method in sorted(groups, key=lambda key: (order[key[0]], key[1], order[key[2]]))[:MOST_ROWS]:
+        own, rival = groups[condition, m, method], dense_rival(method, names)
+        dense = [] if rival is None else groups.get((condition, m, rival), [])
+        known = [text_entry(conditions[condition]), number_entry(m, "{}"), text_entry(names[method])]
+        lines.append((*known, *_measured(own, dense)))
+    titles = (
+        "images",
+        "m",
+        "method",
+        "rows",
+        "MSE",
+        "PSNR dB",
+        "above dense, dB",
+        f"share with MSE to {SUCCESS_MSE:g}",
+    )
+    note = (
+        "Means over images and seeds with their 95 % intervals. What a method is above the dense network is paired by "
+        "image and seed." + _cut(len(groups))
+    )
+    return Table("Means", note, titles, tuple(lines))
+
+
+def rows_table(rows: Sequence[Row]) -> Table:
+    """The first `MOST_ROWS` rows, without columns in which nothing stands."""
+    columns = [column for column in ROW_COLUMNS if any(_told(getattr(row, column[1])) for row in rows)]
+    lines = [tuple(_entry(getattr(row, name), form) for _, name, form in columns) for row in rows[:MOST_ROWS]]
+    return Table("Rows", _cut(len(rows)).strip(), tuple(title for title, _, _ in columns), tuple(lines))
+
+
+def _measured(own: Sequence[Row], dense: Sequence[Row]) -> tuple[Entry, ...]:
+    return (
+        number_entry(len(own), "{}"),
+        _interval_entry(mean_of(own, "mse"), "{:.2e}"),
+        _interval_entry(mean_of(own, "psnr"), "{:.2f}"),
+        _interval_entry(gain_of(own, dense), "{:+.2f}"),
+        _interval_entry(wilson_interval(*success_rate(own)), "{:.2f}"),
+    )
+
+
+def _interval_entry(value: Interval | None, form: str) -> Entry:
+    return number_entry(None if value is None else value.estimate, with_interval(value, form))
+
+
+def _entry(value: str | float, form: str) -> Entry:
+    return text_entry(value) if isinstance(value, str) else number_entry(value, form)
+
+
+def _told(value: str | float) -> bool:
+    """Neither an empty text nor NaN."""
+    return value != "" and value == value
+
+
+def _cut(count: int) -> str:
+    return (
+        f" The first {MOST_ROWS} of {count} rows; all rows of the sweep are in {CSV_FILE}." if count > MOST_ROWS else ""
+    )

@@ -1,0 +1,58 @@
+"""Whether tickets carry over: a heat map of tickets against what they are used for."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from matplotlib.figure import Figure
+
+from cs_lip.evaluation.statistics import Interval
+from cs_lip.evaluation.sweep.table import Row
+from cs_lip.report.groups import grouped, mean_of, method_names, method_of
+from cs_lip.report.phase import on_map
+from cs_lip.report.style import COLOUR_MAP, new_figure, tidy
+
+
+def transfer_figure(rows: Sequence[Row]) -> Figure:
+    """Mean PSNR of every method (downwards) on every task (across), or where there is one task on every image.
+
+    A field has the mean and below it the 95 % bootstrap interval over images and seeds.
+
+    Raises:
+        ValueError: no row has a finite PSNR.
+    """
+    names = method_names(rows)
+    tasks = len({row.operator for row in rows}) > 1
+    target: Callable[[Row], str] = (lambda row: row.operator) if tasks else (lambda row: row.image)
+    targets = list(dict.fromkeys(map(target, rows)))
+    groups = grouped(rows, lambda row: (method_of(row), target(row)))
+    means = {place: mean for place, own in groups.items() if (mean := mean_of(own, "psnr")) is not None}
+    if not means:
+        raise ValueError("no row has a finite PSNR, so there is nothing to draw; try images whose truth is known")
+    levels = [mean.estimate for mean in means.values()]
+    low, high = min(levels), max(levels)
+    longest = max(map(len, names.values()))
+    figure = new_figure(1.2 + 0.075 * longest + 0.95 * len(targets), 1.4 + 0.55 * len(names))
+    axis = figure.subplots()
+    values = [[_level(means.get((method, each))) for each in targets] for method in names]
+    drawn = axis.imshow(values, cmap=COLOUR_MAP, aspect="auto", vmin=low, vmax=high)
+    tidy(axis, "", "task" if tasks else "image", "")
+    axis.grid(visible=False)
+    axis.set_xticks(range(len(targets)), targets, rotation=30, ha="right", parse_math=False)
+    axis.set_yticks(range(len(names)), list(names.values()), parse_math=False)
+    for (method, each), mean in means.items():
+        share = (mean.estimate - low) / (high - low) if high > low else 1.0
+        place = targets.index(each), list(names).index(method)
+        axis.text(*place, _text(mean), fontsize=7, ha="center", va="center", color=on_map(share))
+    bar = figure.colorbar(drawn, ax=axis, fraction=0.04, pad=0.01)
+    bar.set_label("PSNR (dB)", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def _level(mean: Interval | None) -> float:
+    return math.nan if mean is None else mean.estimate
+
+
+def _text(mean: Interval) -> str:
+    spread = "" if math.isnan(mean.low) else f"\n{mean.low:.1f}-{mean.high:.1f}"
+    return f"{mean.estimate:.1f}{spread}"
