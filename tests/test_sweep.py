@@ -1,0 +1,437 @@
+"""From a plan to cells, from cells to rows, from rows to the table."""
+
+import csv
+import dataclasses
+import json
+import math
+import tomllib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from helpers import assert_one_sentence
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sweeps import numbers, run_here, tiny_grid, tiny_plan, tiny_weights
+
+from cs_lip.evaluation.acquisition import acquire, build_operator
+from cs_lip.evaluation.metrics import mse, psnr, ssim
+from cs_lip.evaluation.sweep.cells import Cell, Target, cell_from_json
+from cs_lip.evaluation.sweep.collect import collect
+from cs_lip.evaluation.sweep.folder import SweepFolder
+from cs_lip.evaluation.sweep.plan import IMAGES_AT_ONCE, Method, expand, plan_to_table
+from cs_lip.evaluation.sweep.plan_file import plan_from_table, plan_text, read_plan, ready_plan, ready_plans
+from cs_lip.evaluation.sweep.run_cell import run_cell
+from cs_lip.evaluation.sweep.summary import summarise
+from cs_lip.evaluation.sweep.sweep import scan
+from cs_lip.evaluation.sweep.table import COLUMNS, Row, read_configuration, read_rows, row_from_json, row_to_json
+from cs_lip.evaluation.sweep.targets import pixels, targets
+from cs_lip.priors import load_generator
+from cs_lip.recovery import SOLVERS, Adam, recover
+from cs_lip.recovery.untrained_fit import UntrainedFit
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def large_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """As `weights`, of images (3, 64, 64): untrained networks halve them five times."""
+    return tiny_weights(tmp_path_factory.mktemp("large"), (4, 4, 4, 4, 4, 3))
+
+
+@pytest.fixture
+def short_adam(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that is over soon."""
+    monkeypatch.setitem(SOLVERS, "adam", lambda: Adam(steps=20, restarts=2))
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_part_of_a_cell_is_in_its_hash(weights: str) -> None:
+    cell = expand(tiny_plan(weights)).cells[0]
+    for field in dataclasses.fields(cell):
+        value = getattr(cell, field.name)
+        other = value + 1 if isinstance(value, int | float) else value[:-1] if value else "x"
+        assert dataclasses.replace(cell, **{field.name: other}).key != cell.key, field.name
+    assert cell_from_json(json.loads(json.dumps(dataclasses.asdict(cell)))) == cell
+
+
+def test_the_hash_is_the_same_on_every_machine() -> None:
+    images = (Target("draw-1", "in-range", "1"),)
+    cell = Cell("digiface-dcgan", "ab", images, "gaussian", 10, 0.01, 0.0, "", "", "", "omp", "least-squares", 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cs_lip.evaluation.sweep.cells.__version__", "0.1.0")
+        first = cell.key
+        patch.setattr("cs_lip.evaluation.sweep.cells.__version__", "0.2.0")
+        assert cell.key != first
+    assert first == "2b7ab1a6ed42e30b07f341ecce3a27775b41e3dfcbc51ba0133ba479066a2f56"
+
+
+def test_a_plan_makes_every_combination_once(weights: str) -> None:
+    grid = expand(tiny_plan(weights, methods=(Method("omp"), Method("latent-search")), noise=(0.0, 0.1)))
+    # two kinds of images, so two batches
+    assert len(grid.cells) == 2 * 2 * 3 * 2 * 2
+    assert len({cell.key for cell in grid.cells}) == len(grid.cells)
+    assert {cell.m for cell in grid.cells} == {10, 20, 40}
+    assert [image.name for image in grid.images] == ["draw-1", "draw-2", "astronaut"]
+
+
+def test_images_are_batched(weights: str) -> None:
+    grid = expand(tiny_plan(weights, images=(f"in-range:{2 * IMAGES_AT_ONCE + 1}",), measurements=(10,), seeds=1))
+    assert [len(cell.images) for cell in grid.cells] == [IMAGES_AT_ONCE, IMAGES_AT_ONCE, 1]
+
+
+def test_a_larger_plan_keeps_the_cells_of_a_smaller_one(weights: str) -> None:
+    small = expand(tiny_plan(weights))
+    large = expand(tiny_plan(weights, measurements=(10, 20, 40, 80), seeds=3))
+    assert {cell.key for cell in small.cells} < {cell.key for cell in large.cells}
+
+
+def test_a_draw_is_the_same_whatever_is_drawn_beside_it(weights: str) -> None:
+    generator = load_generator(weights)
+    all_of_them = pixels(targets(["in-range:3"]), generator, generator.image_shape)
+    alone = pixels(targets(["in-range:3"])[2:], generator, generator.image_shape)
+    assert torch.equal(all_of_them[2:], alone)
+    assert not torch.equal(all_of_them[0], all_of_them[1])
+
+
+def test_pictures_come_from_folders_files_and_by_name(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("b.png", "a.png"):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(tmp_path / name)
+    (tmp_path / "note.txt").write_text("no picture")
+    found = targets([str(tmp_path), "camera"])
+    assert [(image.name, image.kind) for image in found] == [
+        ("a.png", "file"),
+        ("b.png", "file"),
+        ("camera", "picture"),
+    ]
+    assert pixels(found, None, (3, 16, 16)).shape == (3, 3, 16, 16)
+    Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="changed") as caught:
+        pixels(found, None, (3, 16, 16))
+    assert_one_sentence(caught.value)
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("short_adam")
+def test_a_row_says_what_a_recovery_by_hand_says(weights: str) -> None:
+    grid = expand(tiny_plan(weights, methods=(Method("adam"),), measurements=(40,), seeds=2))
+    cell = next(cell for cell in grid.cells if cell.seed == 1 and cell.images[0].kind == "in-range")
+    generator = load_generator(weights)
+    truth = pixels(cell.images, generator, generator.image_shape)
+    operator = build_operator("gaussian", generator.image_shape, 40, seed=1)
+    measured = acquire(operator, truth, noise=0.01, seed=1)
+    ours = recover(operator, measured, generator.fold(), solver="adam", noise=0.01, seed=1)
+    result = run_cell(cell)
+    for index, row in enumerate(result.rows):
+        assert row.image == f"draw-{index + 1}"
+        assert (row.m, row.n, row.sigma, row.density, row.prior) == (40, 768, 0.01, 1.0, "tiny")
+        assert row.mse == mse(ours.images[index], truth[index])
+        assert row.psnr == psnr(ours.images[index], truth[index])
+        assert row.ssim == ssim(ours.images[index], truth[index])
+        assert row.relative_residual == ours.relative_residual[index]
+        assert row.status == ours.status[index].value
+        energy = float(operator(truth[index]).square().sum())
+        assert row.snr_db == pytest.approx(10 * math.log10(energy / (40 * 0.01**2)))
+        assert 0 < row.iterations <= len(ours.history)
+        assert row.cell == cell.key
+    assert result.images.shape == (2, 3, 16, 16)
+    assert np.abs(result.images / 255 - ours.images.numpy()).max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.usefixtures("short_adam")
+def test_a_cell_is_pure(weights: str) -> None:
+    cell = expand(tiny_plan(weights, methods=(Method("adam"),))).cells[0]
+    before = torch.get_rng_state()
+    threads = torch.get_num_threads()
+    first = run_cell(cell)
+    torch.manual_seed(99)
+    second = run_cell(cell)
+    torch.set_rng_state(before)
+    assert numbers(list(first.rows)) == numbers(list(second.rows))
+    assert np.array_equal(first.images, second.images)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("operator", ["denoise", "inpaint", "super-resolve", "fourier"])
+def test_operators_and_an_untrained_prior(large_weights: str, operator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SOLVERS, "untrained", lambda: UntrainedFit(iterations=3))
+    plan = tiny_plan(
+        large_weights,
+        methods=(Method("untrained", prior="deep-decoder"),),
+        operator=(operator,),
+        images=("astronaut",),
+        measurements=(200,),
+        noise=(0.1,),
+        seeds=1,
+    )
+    (cell,) = expand(plan).cells
+    (row,) = run_cell(cell).rows
+    count = {"denoise": 12288, "super-resolve": 768, "fourier": 200}.get(operator, row.m)
+    assert (row.operator, row.prior, row.m) == (operator, "deep-decoder", count)
+    assert cell.m == row.m
+    assert row.oracle_psnr >= row.psnr - 1e-6
+
+
+def test_contamination_and_fidelity(weights: str) -> None:
+    plan = tiny_plan(
+        weights,
+        methods=(Method("levenberg-marquardt"),),
+        images=("in-range:2",),
+        measurements=(100,),
+        outliers=(0.05,),
+        fidelity=("least-squares", "trimmed"),
+        noise=(0.0,),
+        seeds=1,
+    )
+    rows = {(cell.outliers, cell.fidelity): run_cell(cell).rows for cell in expand(plan).cells}
+    worst = {key: max(row.mse for row in value) for key, value in rows.items()}
+    assert worst[0.05, "trimmed"] < worst[0.05, "least-squares"] / 10
+
+
+values = st.floats(-1e6, 1e6) | st.just(math.nan)
+texts = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), max_size=12)
+rows_of = st.builds(
+    Row,
+    **{
+        name: texts if kind is str else st.integers(0, 2**53) if kind is int else values
+        for name, kind in COLUMNS.items()
+    },
+)
+
+
+@given(rows_of)
+@settings(max_examples=60)
+def test_a_row_survives_json(row: Row) -> None:
+    again = row_from_json(json.loads(json.dumps(row_to_json(row), allow_nan=False)), row.cell, row.versions)
+    assert repr(again) == repr(row)
+
+
+@pytest.mark.parametrize("change", [{"m": 1.5}, {"m": True}, {"solver": 3}, {"mse": "x"}, {"extra": 1}, {"m": None}])
+def test_rows_that_are_none(weights: str, change: dict[str, object]) -> None:
+    row = run_cell(expand(tiny_plan(weights)).cells[0]).rows[0]
+    with pytest.raises(ValueError, match="column"):
+        row_from_json(row_to_json(row) | change, row.cell, "")
+
+
+# --- the folder and the table -----------------------------------------------------------------------------------------
+
+
+def test_the_table_holds_the_rows_of_the_cells_in_the_plans_order(tmp_path: Path) -> None:
+    grid = tiny_grid(tmp_path)
+    rows = run_here(tmp_path / "out", grid)
+    direct = [row for cell in grid.cells for row in run_cell(cell).rows]
+    assert [dataclasses.replace(row, versions="") for row in rows] != []
+    assert numbers([dataclasses.replace(row, versions="") for row in rows]) == numbers(direct)
+    assert {"torch", "python", "cs-lip"} <= json.loads(rows[0].versions).keys()
+    with (tmp_path / "out/rows.csv").open() as file:
+        told = list(csv.DictReader(file))
+    assert list(told[0]) == list(COLUMNS)
+    assert [float(line["psnr"]) for line in told] == [row.psnr for row in rows]
+    assert {line["density"] for line in told} == {""}
+    assert read_configuration(tmp_path / "out") == plan_to_table(grid.plan)
+
+
+def test_finished_cells_are_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = tiny_grid(tmp_path)
+    first = run_here(tmp_path / "out", grid)
+
+    def refuse(cell: Cell) -> None:
+        raise AssertionError(cell)
+
+    monkeypatch.setattr("cs_lip.evaluation.sweep.work.run_cell", refuse)
+    assert run_here(tmp_path / "out", grid) == first or numbers(run_here(tmp_path / "out", grid)) == numbers(first)
+
+
+def damage(path: Path, how: str) -> None:
+    text = path.read_text()
+    damaged = {
+        "truncated": text[: len(text) // 2],
+        "empty": "",
+        "no JSON": "{]",
+        "a list": "[1, 2]",
+        "a number changed": text.replace('"mse": 0.', '"mse": 1.', 1),
+        "newer": text.replace('"format": 1', '"format": 2', 1),
+        "a column less": text.replace('"status"', '"Status"'),
+    }[how]
+    assert damaged != text
+    path.write_text(damaged)
+
+
+@pytest.mark.parametrize(
+    "how", ["truncated", "empty", "no JSON", "a list", "a number changed", "newer", "a column less"]
+)
+def test_a_damaged_file_is_said_and_computed_again(tmp_path: Path, how: str) -> None:
+    grid = tiny_grid(tmp_path, measurements=(10,), seeds=1)
+    out = tmp_path / "out"
+    whole = run_here(out, grid)
+    path = SweepFolder(out).cell_file(grid.cells[0].key)
+    damage(path, how)
+    (sentence,) = scan(out, grid.cells).damaged
+    assert str(path) in sentence
+    assert_one_sentence(sentence)
+    assert numbers(run_here(out, grid)) == numbers(whole)
+
+
+def test_an_unfinished_sweep_is_collected_as_far_as_it_is(tmp_path: Path) -> None:
+    grid = tiny_grid(tmp_path)
+    rows = run_here(tmp_path / "out", grid)
+    SweepFolder(tmp_path / "out").cell_file(grid.cells[0].key).unlink()
+    found = collect(tmp_path / "out", grid.cells, {})
+    assert list(found.unfinished) == [grid.cells[0].key]
+    assert numbers(read_rows(tmp_path / "out")) == numbers([row for row in rows if row.cell != grid.cells[0].key])
+
+
+@pytest.mark.parametrize("edit", ["newer", "kind", "column", "length", "text"])
+def test_tables_that_cannot_be_read(tmp_path: Path, edit: str) -> None:
+    grid = tiny_grid(tmp_path, measurements=(10,), seeds=1)
+    run_here(tmp_path / "out", grid)
+    path = tmp_path / "out/sweep.h5"
+    if edit == "text":
+        path.write_text("no HDF5")
+    else:
+        with h5py.File(path, "r+") as file:
+            if edit == "newer":
+                file.attrs["format"] = 99
+            elif edit == "kind":
+                file.attrs["kind"] = "poem"
+            else:
+                del file["rows/mse"]
+                if edit == "length":
+                    file["rows/mse"] = [1.0]
+    says = {"newer": "format 99", "kind": "poem"}.get(edit, "sweep.h5")
+    with pytest.raises(ValueError, match=says) as caught:
+        read_rows(tmp_path / "out")
+    assert_one_sentence(caught.value)
+
+
+def test_no_table(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no file") as caught:
+        read_rows(tmp_path)
+    assert_one_sentence(caught.value)
+
+
+# --- plans as files ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("name", ready_plans())
+def test_ready_plans_expand_and_survive_toml(name: str, quick: bool) -> None:
+    plan = ready_plan(name, quick=quick)
+    assert plan.name == name
+    assert plan_from_table(tomllib.loads(plan_text(plan)), "again") == plan
+    grid = expand(plan)
+    assert grid.cells
+    again = plan_from_table(tomllib.loads(plan_text(grid.plan)), "as run")
+    assert [cell.key for cell in expand(again).cells] == [cell.key for cell in grid.cells]
+
+
+GOOD = 'images = ["in-range:1"]\nmeasurements = [10]\n[[method]]\nsolver = "omp"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (GOOD.replace("measurements", "measurement"), "try 'measurements'"),
+        (GOOD.replace('"omp"', '"latent-serach"'), "try 'latent-search'"),
+        (GOOD.replace("solver", "slover"), "try 'solver'"),
+        ('operator = "gausian"\n' + GOOD, "try 'gaussian'"),
+        ('fidelity = ["trimed"]\n' + GOOD, "try 'trimmed'"),
+        (GOOD.replace("[10]", "[]"), "grid is empty"),
+        (GOOD.replace("[10]", "[10, 10]"), "twice"),
+        (GOOD.replace("[10]", "[10.5]"), "whole number"),
+        (GOOD.replace("[10]", "[true]"), "whole number"),
+        (GOOD.replace('["in-range:1"]', "[]"), "grid is empty"),
+        (GOOD.replace('images = ["in-range:1"]\n', ""), "no images"),
+        ("images = ['in-range:1']\nmeasurements = [10]\n", "grid is empty"),
+        ("noise = [-1]\n" + GOOD, "-1"),
+        ("noise = [nan]\n" + GOOD, "nan"),
+        ("outliers = [0.7]\n" + GOOD, "0.7"),
+        ("seeds = 0\n" + GOOD, "seeds"),
+        ("seeds = [1]\n" + GOOD, "seeds"),
+        ('method = "omp"\nimages = ["in-range:1"]\nmeasurements = [10]\n', "no tables"),
+        (GOOD + 'ticket = "bundled"\n', "no prior and no ticket"),
+        (GOOD.replace('"omp"', '"untrained"'), "needs an untrained prior"),
+        (GOOD.replace('"omp"', '"adam"\nprior = "skip"'), "searches a generator"),
+        (GOOD.replace('"omp"', '"untrained"\nprior = "skpi"'), "try 'skip'"),
+        (GOOD.replace('"omp"', "3"), "must be text"),
+        (GOOD.replace('solver = "omp"', 'prior = "skip"'), "says no solver"),
+        ("images = [", "no TOML"),
+    ],
+)
+def test_plans_that_are_refused(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="try ") as caught:
+        read_plan(path)
+    assert says in str(caught.value)
+    assert_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"images": ("in-range:0",)}, "in-range:0"),
+        ({"images": ("in-range:x",)}, "in-range:x"),
+        ({"images": ("nowhere",)}, "nowhere"),
+        ({"images": ("in-range:1", "in-range:2")}, "draw-1"),
+        ({"measurements": (10**6,)}, "1000000"),
+        ({"measurements": (0,)}, "got 0"),
+        ({"measurements": (11,), "operator": ("fourier",)}, "even"),
+        ({"generator": "no-such"}, "no-such"),
+        ({"methods": (Method("adam", ticket="no-ticket"),)}, "no-ticket"),
+        ({"seeds": 10**6}, "cells"),
+    ],
+)
+def test_plans_that_name_what_is_not_there(weights: str, changes: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match="try ") as caught:
+        expand(tiny_plan(weights, **changes))
+    assert says in str(caught.value)
+    assert_one_sentence(caught.value)
+
+
+def test_an_empty_folder_of_images(weights: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no pictures") as caught:
+        expand(tiny_plan(weights, images=(str(tmp_path),)))
+    assert_one_sentence(caught.value)
+
+
+def test_quick_needs_its_table(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(GOOD)
+    with pytest.raises(ValueError, match="quick"):
+        read_plan(path, quick=True)
+    path.write_text(GOOD + "[quick]\nmeasurements = 20\n")
+    assert read_plan(path, quick=True).measurements == (20,)
+    assert read_plan(path).measurements == (10,)
+
+
+# --- the summary ------------------------------------------------------------------------------------------------------
+
+
+def row(image: str, seed: int, solver: str, level: float, ticket: str = "", prior: str = "gan") -> Row:
+    blank = {name: "" if kind is str else kind(0) for name, kind in COLUMNS.items()}
+    told = {"image": image, "seed": seed, "solver": solver, "psnr": level, "ticket": ticket, "prior": prior}
+    return Row(**(blank | told | {"mse": 10 ** (-level / 10)}))  # type: ignore[arg-type]
+
+
+def test_a_summary_pairs_images_and_seeds() -> None:
+    dense = [row(name, seed, "auto", 20 + 10 * place + seed) for place, name in enumerate("abcd") for seed in range(2)]
+    ticket = [dataclasses.replace(each, ticket="t", psnr=each.psnr - 1.5) for each in dense]
+    lasso = [row(name, seed, "lasso-dct", 15.0, prior="") for name in "abcd" for seed in range(2)]
+    first, second, third = summarise(dense + ticket + lasso)
+    assert first.psnr.estimate == 35.5
+    assert first.gain is None
+    assert first.success.estimate == 4 / 8  # 40, 41, 50 and 51 dB
+    assert (second.gain.estimate, second.gain.low, second.gain.high) == (-1.5, -1.5, -1.5)  # type: ignore[union-attr]
+    assert third.gain.estimate == -20.5  # type: ignore[union-attr]
