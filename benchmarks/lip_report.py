@@ -1,0 +1,193 @@
+"""What the benchmark of lottery image priors says: its tables, its figure, and whether what is claimed holds."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from results_files import Row
+
+from cs_lip.evaluation.statistics import Interval, bootstrap_interval
+
+STOPS = {"psnr_db": "deployed stop", "peak_psnr_db": "oracle peak"}
+WITHIN, OVER_DECODER = 0.1, 1.0
+"""What is claimed, in dB: how little a ticket may be below the dense network, and how far above the Deep Decoder."""
+
+Rows = Mapping[str, Row]
+
+LOOKS = {"lip": ("o", "#D55E00"), "decoder": ("v", "#0072B2"), "random": ("s", "#7F7F7F"), "snip": ("^", "#009E73")}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One claim.
+
+    Attributes:
+        claim: in words.
+        goal: the least mean difference in dB at which it holds.
+        measured: the difference at each stop, by the names of `STOPS`, with the interval over pictures; None where
+            something was not run.
+    """
+
+    claim: str
+    goal: float
+    measured: dict[str, Interval | None]
+
+    def holds(self, stop: str) -> str:
+        found = self.measured[stop]
+        return "not run" if found is None else "yes" if found.estimate >= self.goal else "**no**"
+
+
+def tasks(rows: Rows) -> list[str]:
+    return list(dict.fromkeys(cell.split("/")[0] for cell in rows))
+
+
+def levels(config: dict[str, Any]) -> dict[str, float]:
+    """Level -> density, densest first."""
+    return dict(sorted(config["densities"].items(), key=lambda entry: -entry[1]))
+
+
+def difference(
+    rows: Rows, task: str, ours: tuple[str, str], rival: tuple[str, str], pictures: Sequence[str], stop: str
+) -> Interval | None:
+    """The mean of PSNR differences over pictures; None unless both were run on all.
+
+    Args:
+        ours, rival: method and level.
+    """
+    pairs = [[rows.get(f"{task}/{name}/{'/'.join(key)}") for key in (ours, rival)] for name in pictures]
+    if not pairs or any(row is None for pair in pairs for row in pair):
+        return None
+    return bootstrap_interval([mine[stop] - other[stop] for mine, other in pairs if mine and other])
+
+
+def best_level(rows: Rows, task: str, config: dict[str, Any]) -> str:
+    """The level of density at most 0.2 whose tickets are best at the deployed stop; the densest until all were run."""
+    scores = {}
+    for level, density in levels(config).items():
+        found = difference(rows, task, ("lip", level), ("dense", "0"), config["scale"]["pictures"], "psnr_db")
+        if density <= 0.2 + 1e-9 and found is not None:
+            scores[level] = found.estimate
+    return max(scores, key=lambda level: scores[level]) if scores else next(iter(levels(config)))
+
+
+def verdicts(rows: Rows, config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every claim as JSON."""
+    return [asdict(verdict) for verdict in judged(rows, config)]
+
+
+def judged(rows: Rows, config: dict[str, Any]) -> list[Verdict]:
+    """Every claim, task by task."""
+    pictures = config["scale"]["pictures"]
+    first, *others = pictures
+    found: list[Verdict] = []
+    for task in tasks(rows):
+        level, transferred = best_level(rows, task, config), next(iter(levels(config)))
+        share = f"density {config['densities'][level]:.2g}"
+
+        def judge(
+            claim: str,
+            goal: float,
+            ours: tuple[str, str],
+            rival: tuple[str, str],
+            names: Sequence[str],
+            task: str = task,
+        ) -> None:
+            measured = {stop: difference(rows, task, ours, rival, names, stop) for stop in STOPS}
+            found.append(Verdict(f"{task}: {claim}", goal, measured))
+
+        judge(f"a ticket of {share} is as good as dense", -WITHIN, ("lip", level), ("dense", "0"), pictures)
+        judge(f"{share}, over a Deep Decoder of its size", OVER_DECODER, ("lip", level), ("decoder", level), pictures)
+        judge(f"{share}, over a random mask", 0.0, ("lip", level), ("random", level), pictures)
+        judge(f"{share}, over SNIP", 0.0, ("lip", level), ("snip", level), pictures)
+        taken = f"the mask of {first} is as good as dense on the others"
+        judge(taken, -WITHIN, (f"from-{first}", transferred), ("dense", "0"), others)
+        if task != "denoise":
+            taken = "the mask from denoising the same picture is as good as dense"
+            judge(taken, -WITHIN, ("from-denoise", transferred), ("dense", "0"), pictures)
+    return found
+
+
+def table(rows: Rows, total: int, config: dict[str, Any], command: str) -> str:
+    lines: list[str] = []
+    pictures = config["scale"]["pictures"]
+    for task in tasks(rows):
+        lines += [f"Mean PSNR in dB over {len(pictures)} pictures, {task}:", ""]
+        lines += ["| network | density | parameters | deployed stop | oracle peak | deployed, over dense |"]
+        lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
+        keys = dict.fromkeys(tuple(cell.split("/")[2:]) for cell in rows if cell.startswith(f"{task}/"))
+        lines += [_line(rows, task, key[0], key[1], pictures) for key in keys]
+        lines.append("")
+    lines += ["| claimed | at least | deployed stop | oracle peak | holds, deployed | holds, oracle |"]
+    lines += ["| --- | ---: | ---: | ---: | --- | --- |"]
+    for verdict in judged(rows, config):
+        told = [_shown(verdict.measured[stop]) for stop in STOPS] + [verdict.holds(stop) for stop in STOPS]
+        lines.append(f"| {verdict.claim} | {verdict.goal:+.1f} dB | {' | '.join(told)} |")
+    return "\n".join([*lines, "", *_remarks(rows, total, config, command), ""])
+
+
+def _line(rows: Rows, task: str, method: str, level: str, pictures: Sequence[str]) -> str:
+    found = {name: rows[cell] for name in pictures if (cell := f"{task}/{name}/{method}/{level}") in rows}
+    first = next(iter(found.values()))
+    means = [f"{statistics.fmean(row[stop] for row in found.values()):.2f}" for stop in STOPS]
+    gain = difference(rows, task, (method, level), ("dense", "0"), list(found), "psnr_db")
+    name = f"`{method}`" + ("" if len(found) == len(pictures) else f", {len(found)} pictures")
+    density = "-" if method == "decoder" else f"{first['density']:.2f}"
+    return f"| {name} | {density} | {first['parameters']:,} | {' | '.join(means)} | {_shown(gain)} |"
+
+
+def _shown(found: Interval | None) -> str:
+    return "-" if found is None else f"{found.estimate:+.2f} dB ({found.low:+.2f} to {found.high:+.2f})"
+
+
+def _remarks(rows: Rows, total: int, config: dict[str, Any], command: str) -> list[str]:
+    scale, software, hardware, tasks_of = config["scale"], config["versions"], config["machine"], config["tasks"]
+    return [
+        "- In brackets intervals of 95 % by bootstrap over the pictures. Of several densities the claims are about the "
+        "one whose tickets are best at the deployed stop, on these pictures; masks are taken over at the densest.",
+        f"- Not run: {total - len(rows)} of {total} fits." if len(rows) < total else f"- All {total} fits were run.",
+        "- Density is that of the hidden convolutions; biases, norms, the layers that read the input and the last one "
+        "are dense, and are counted among the parameters. A Deep Decoder has as many parameters, to the nearest number "
+        "of channels.",
+        f"- Pictures: {', '.join(scale['pictures'])}, {scale['side']}x{scale['side']} RGB. To denoise, noise "
+        f"{tasks_of['sigma']:.3f}; to inpaint, {tasks_of['kept']:.0%} of the pixels; to super-resolve, a factor of "
+        f"{tasks_of['factor']}. At most {scale['iterations']} iterations, {scale['steps']} at each level of a search, "
+        f"which sees the measurements alone. Seed {config['seed']}.",
+        f"- Machine: {hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} threads; Python "
+        f"{software['python']}, torch {software['torch']}, cs-lip {software['cs-lip']}. Made by `{command}`.",
+    ]
+
+
+def figure(rows: Rows, config: dict[str, Any]) -> Figure:
+    """The difference to the dense network against density: a column for each task, the deployed stop above the oracle
+    peak, bands of 95 % over the pictures."""
+    shown, pictures = tasks(rows), config["scale"]["pictures"]
+    drawing = Figure(figsize=(3.6 * len(shown) + 1.2, 6.2), layout="constrained")
+    FigureCanvasAgg(drawing)
+    axes = drawing.subplots(len(STOPS), len(shown), sharex=True, sharey=True, squeeze=False)
+    for line, (stop, title) in zip(axes, STOPS.items(), strict=True):
+        for axis, task in zip(line, shown, strict=True):
+            for method, (marker, colour) in LOOKS.items():
+                found = {
+                    density: difference(rows, task, (method, level), ("dense", "0"), pictures, stop)
+                    for level, density in levels(config).items()
+                }
+                there = {density: gain for density, gain in found.items() if gain is not None}
+                means = [gain.estimate for gain in there.values()]
+                axis.plot(list(there), means, marker=marker, color=colour, label=method, linewidth=1.4)
+                low, high = [gain.low for gain in there.values()], [gain.high for gain in there.values()]
+                axis.fill_between(list(there), low, high, color=colour, alpha=0.13, linewidth=0)
+            axis.axhline(0, color="black", linewidth=0.8)
+            axis.set_title(f"{task}, {title}", fontsize=10)
+            axis.set_xscale("log")
+            axis.set_xticks(list(levels(config).values()), [f"{density:.2g}" for density in levels(config).values()])
+            axis.minorticks_off()
+            axis.grid(alpha=0.3)
+        line[0].set_ylabel("dB over the dense network")
+    for axis in axes[-1]:
+        axis.set_xlabel("density (Deep Decoder: as many parameters)")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside right upper", fontsize=9)
+    return drawing

@@ -1,0 +1,238 @@
+"""What the benchmark of tickets says: its table, its figure, and whether what is required is met."""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from results_files import Row
+
+from cs_lip.evaluation.statistics import Interval, bootstrap_interval
+
+PICTURES, DRAWS = "real pictures", "draws of the dense generator"
+EXACT = 1e-6
+"""The mean squared error at which a ticket's own draw counts as recovered exactly."""
+
+Rows = Mapping[str, Row]
+
+COLOURS = ("#000000", "#7F7F7F", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = "os^Dv<>XPd*hp"
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Rows and configuration of a run."""
+    whole: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return whole
+
+
+def of_method(rows: Rows, method: str, density: float) -> dict[int, Row]:
+    """The rows of a method at a density by seed."""
+    found = {}
+    for cell, row in rows.items():
+        kind, *place = cell.split("/")
+        if kind == method and len(place) == 2 and float(place[0]) == density:
+            found[int(place[1])] = row
+    return found
+
+
+def levels(rows: Rows, method: str, density: float, kind: str, m: int) -> dict[tuple[str, int], float]:
+    """PSNR in dB by target and seed; empty where the method was not measured."""
+    found = {0: rows["dense"]} if method == "dense" and "dense" in rows else of_method(rows, method, density)
+    return {
+        (str(target), seed): value
+        for seed, row in found.items()
+        for target, value in enumerate(row["psnr"][kind][str(m)])
+    }
+
+
+def mean(rows: Rows, method: str, density: float, kind: str, m: int) -> float:
+    """Over targets and seeds; NaN where there is none."""
+    values = levels(rows, method, density, kind, m).values()
+    return statistics.fmean(values) if values else math.nan
+
+
+def below_dense(rows: Rows, method: str, density: float, m: int) -> Interval | None:
+    """How far real pictures are below the dense generator's, in dB, with its interval."""
+    ours, dense = (levels(rows, name, density, PICTURES, m) for name in (method, "dense"))
+    if not ours or not dense:
+        return None
+    images, seeds = zip(*ours, strict=True)
+    values = [dense[target, 0] - value for (target, _), value in ours.items()]
+    return bootstrap_interval(values, images=images, seeds=seeds)
+
+
+def worst_below(rows: Rows, method: str, density: float, config: dict[str, Any]) -> tuple[float, str]:
+    """The largest mean loss over all numbers of measurements, and where."""
+    losses = {m: below_dense(rows, method, density, m) for m in config["scale"]["measurements"]}
+    there = {m: loss.estimate for m, loss in losses.items() if loss is not None}
+    if len(there) < len(losses):
+        return math.nan, ""
+    m = max(there, key=lambda count: there[count])
+    return there[m], f"m = {m}"
+
+
+def speed_up(rows: Rows, density: float, key: str) -> tuple[float, str]:
+    """How many times as fast the compacted ticket is, the median of the pairs, and their range."""
+    pairs = rows.get(f"speed/{density:g}", {}).get(key)
+    if not pairs:
+        return math.nan, ""
+    ratios = [dense / small for dense, small in pairs]
+    return statistics.median(ratios), f"{min(ratios):.2f} to {max(ratios):.2f} in {len(ratios)} pairs"
+
+
+def goals(rows: Rows, config: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is required, what was measured, and whether that is met; None where it was not measured."""
+    found: list[dict[str, Any]] = []
+
+    def judge(what: str, goal: float, unit: str, value: float, where: str = "", *, most: bool = False) -> None:
+        met = None if not math.isfinite(value) else value <= goal if most else value >= goal
+        told = {"what": what, "goal": goal, "unit": unit, "most": most}
+        found.append(told | {"measured": None if met is None else value, "where": where, "met": met})
+
+    for density, goal in ((0.2, 0.5), (0.1, 1.0)):
+        what = f"density {density:g}, real pictures: below dense, at most over all m"
+        judge(what, goal, "dB", *worst_below(rows, "magnitude", density, config), most=True)
+    kept, by_chance = (mean(rows, method, 0.2, DRAWS, 500) for method in ("magnitude", "random"))
+    judge("density 0.2, draws of the dense generator at m = 500", 26, "dB", kept)
+    judge("density 0.2, the same: over random pruning", 3, "dB", kept - by_chance)
+    errors = of_method(rows, "magnitude", 0.2).get(0, {}).get("own_mse", [])
+    exact, counted = sum(error <= EXACT for error in errors), f"of {len(errors)}"
+    value = 20 * exact / len(errors) if errors else math.nan
+    judge(f"density 0.2, own draws with MSE at most {EXACT:g}, of 20", 19, "", value, f"{exact} {counted}")
+    small = f"channels, {of_method(rows, 'channels', 0.2).get(0, {}).get('share', math.nan):.2f} of the weights"
+    judge(f"{small}: forward and backward", 3, "times as fast", *speed_up(rows, 0.2, "step_ms"))
+    judge(f"{small}: a whole recovery", 2, "times as fast", *speed_up(rows, 0.2, "recover_seconds"))
+    what = f"{small}, real pictures: below dense, at most over all m"
+    judge(what, 0.7, "dB", *worst_below(rows, "channels", 0.2, config), most=True)
+    return found
+
+
+# The table
+
+
+def table(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: str) -> str:
+    counts = config["scale"]["measurements"]
+    lines = [
+        "| ticket | density | of all weights | as the dense one draws "
+        + "".join(f"| pictures, m = {m} " for m in counts)
+        + "".join(f"| dense draws, m = {m} " for m in counts)
+        + "| own draws exact |",
+        "| --- | ---: | ---: | ---: |" + " ---: |" * (2 * len(counts) + 1),
+    ]
+    order = list(dict.fromkeys(tuple(cell.split("/")[:2]) for cell in todo if not cell.startswith("speed")))
+    lines += [_line(rows, name[0], float(name[1]) if len(name) == 2 else 1.0, counts) for name in order]
+    lines += ["", "| required of tickets by magnitude | goal | measured | |", "| --- | ---: | ---: | --- |"]
+    for goal in goals(rows, config):
+        verdict = {None: "not measured", True: "met", False: "**not met**"}[goal["met"]]
+        where = f" ({goal['where']})" if goal["where"] else ""
+        measured = "-" if goal["met"] is None else f"{goal['measured']:.2f} {goal['unit']}{where}"
+        asked = f"{'at most' if goal['most'] else 'at least'} {goal['goal']:g} {goal['unit']}"
+        lines.append(f"| {goal['what']} | {asked} | {measured} | {verdict} |")
+    return "\n".join([*lines, "", *_remarks(rows, todo, config, command), ""])
+
+
+def _line(rows: Rows, method: str, density: float, counts: Sequence[int]) -> str:
+    found = {0: rows["dense"]} if method == "dense" and "dense" in rows else of_method(rows, method, density)
+    if not found:
+        return f"| `{method}` | {density:g} | not run |" + " |" * (2 * len(counts) + 2)
+    first = next(iter(found.values()))
+    errors = [error for row in found.values() for error in row["own_mse"]]
+    agreed = [row["agreement_db"] for row in found.values() if "agreement_db" in row]
+    parts = [
+        f"`{method}`" + (f", {len(found)} seeds" if len(found) > 1 else ""),
+        f"{first.get('density', 1.0):.3g}",
+        f"{first['share']:.2f}",
+        f"{statistics.fmean(agreed):.2f}" if agreed else "-",
+        *(_below(below_dense(rows, method, density, m), rows, method, density, m) for m in counts),
+        *(f"{mean(rows, method, density, DRAWS, m):.2f}" for m in counts),
+        f"{sum(error <= EXACT for error in errors)} of {len(errors)}",
+    ]
+    return "| " + " | ".join(parts) + " |"
+
+
+def _below(loss: Interval | None, rows: Rows, method: str, density: float, m: int) -> str:
+    level = mean(rows, method, density, PICTURES, m)
+    if loss is None or method == "dense":
+        return f"{level:.2f}"
+    return f"{level:.2f} ({-loss.high:+.2f} to {-loss.low:+.2f})"
+
+
+def _remarks(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: str) -> list[str]:
+    scale, software, hardware = config["scale"], config["versions"], config["machine"]
+    finding = scale["finding"]
+    missing = sum(cell not in rows for cell in todo)
+    return [
+        "- PSNR in dB, means over targets and seeds; in brackets the difference to the dense generator on the same "
+        "targets, an interval of 95 % by bootstrap over pictures and seeds. How far a ticket draws the dense "
+        "generator's images is told at the same latents.",
+        f"- Not run: {missing} of {len(todo)} cells." if missing else f"- All {len(todo)} cells were run.",
+        f"- Every ticket but the controls: {finding['rounds']} rounds of {finding['steps']} steps of distillation at "
+        f"batch {finding['batch']} and {finding['final_steps']} at the end; the controls `shuffled`, `reinitialised` "
+        "and `narrow`, and the learned mask, make as many steps at once. `random` is pruned at random round by round. "
+        "`snip`, `grasp` and `taylor` begin at density 0.9, pruned by `sensitivity` and trained, since the loss "
+        "vanishes at the teacher. Density is that of the hidden layers, of `channels` that of all weights.",
+        f"- Targets: {', '.join(scale['pictures'])}; {scale['draws']} draws of the dense generator; {scale['own']} "
+        f"draws of each ticket, without noise at m = {config['own_at']}. 64x64 RGB, n = 12,288. Gaussian operator of "
+        f"variance 1/m, noise {config['noise']:g}, `{config['solvers']['search']}` without a learned start, seed "
+        f"{config['seed']}.",
+        f"- Machine: {hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} threads; Python "
+        f"{software['python']}, torch {software['torch']}, cs-lip {software['cs-lip']}. Made by `{command}`.",
+    ]
+
+
+# The figure
+
+
+def figure(whole: dict[str, Any]) -> Figure:
+    """PSNR against density: real pictures above, as a difference to the dense generator, its draws below; a column for
+    every number of measurements; bands of 95 % where there are several seeds."""
+    rows, counts = whole["rows"], whole["configuration"]["scale"]["measurements"]
+    methods = list(dict.fromkeys(cell.split("/")[0] for cell in rows if cell.count("/") == 2))
+    drawing = Figure(figsize=(4.2 * len(counts) + 2.2, 7.5), layout="constrained")
+    FigureCanvasAgg(drawing)
+    axes = drawing.subplots(2, len(counts), sharex=True, sharey="row", squeeze=False)
+    for column, m in enumerate(counts):
+        for place, method in enumerate(methods):
+            _curve(axes[0, column], rows, method, place, m, relative=True)
+            _curve(axes[1, column], rows, method, place, m, relative=False)
+        if "dense" in rows:
+            axes[0, column].axhline(0, color="black", linewidth=0.8)
+            axes[1, column].axhline(mean(rows, "dense", 1.0, DRAWS, m), color="black", linewidth=0.8)
+        axes[0, column].set_title(f"m = {m:,}", fontsize=11)
+        axes[1, column].set_xlabel("density")
+    axes[0, 0].set_ylabel("real pictures: dB over the dense generator")
+    axes[1, 0].set_ylabel("draws of the dense generator: PSNR in dB")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside right upper", fontsize=9)
+    return drawing
+
+
+def _curve(axis: Axes, rows: Rows, method: str, place: int, m: int, *, relative: bool) -> None:
+    """A method over densities."""
+    found = sorted({float(cell.split("/")[1]) for cell in rows if cell.startswith(f"{method}/")})
+    bands = []
+    for density in found:
+        kind = PICTURES if relative else DRAWS
+        ours, dense = levels(rows, method, density, kind, m), levels(rows, "dense", 1.0, kind, m)
+        if relative and not dense:
+            return
+        images, seeds = zip(*ours, strict=True)
+        values = [value - (dense[target, 0] if relative else 0) for (target, _), value in ours.items()]
+        bands.append(bootstrap_interval(values, images=images, seeds=seeds))
+    look: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "linewidth": 1.3}
+    style = "-" if place < len(COLOURS) else "--"
+    axis.plot(
+        found, [band.estimate for band in bands], style, marker=MARKERS[place], markersize=5, label=method, **look
+    )
+    if all(len(of_method(rows, method, density)) > 1 for density in found):
+        low, high = [band.low for band in bands], [band.high for band in bands]
+        axis.fill_between(found, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    axis.set_xscale("log")
+    axis.set_xticks((0.05, 0.1, 0.2, 0.5), ("0.05", "0.1", "0.2", "0.5"))
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
