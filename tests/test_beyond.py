@@ -1,6 +1,7 @@
 """Beyond a generator's range: tuned weights and activations, sparse deviations, and what they are made of."""
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -483,13 +484,15 @@ def test_total_variation_of_equal_channels_is_that_of_one() -> None:
 # Shifts
 
 
-@pytest.mark.parametrize("shift", SHIFTS)
-def test_a_shifted_image_is_moved_and_repeats_its_border(shift: tuple[int, int]) -> None:
-    images = torch.rand(2, 3, 5, 6, generator=stream(0, "shifted"))
-    down, right = shift
-    rows = (torch.arange(5) - down).clamp(0, 4)
-    columns = (torch.arange(6) - right).clamp(0, 5)
-    torch.testing.assert_close(shifted(images, shift), images[..., rows, :][..., columns], rtol=0, atol=0)
+@pytest.mark.parametrize("shift", [*SHIFTS, (0, 0), (0, 2), (-3, 1)])
+def test_a_shifted_image_lies_on_another(shift: tuple[int, int]) -> None:
+    images, onto = torch.rand(2, 2, 3, 5, 6, generator=stream(0, "shifted"))
+    found = shifted(images, shift, onto)
+    for row, column in itertools.product(range(5), range(6)):
+        source = (row - shift[0], column - shift[1])
+        inside = 0 <= source[0] < 5 and 0 <= source[1] < 6
+        expected = images[..., *source] if inside else onto[..., row, column]
+        assert torch.equal(found[..., row, column], expected)
 
 
 def test_several_shifts_are_fitted_to_all_measurements_and_averaged() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from cs_lip.priors import Generator
 from cs_lip.recovery.latent_search import LatentSearch
@@ -18,8 +17,8 @@ from cs_lip.recovery.tuning import Drawing, Tuning, beyond_the_range, found_late
 LATENT_RATE = 10.0
 """The learning rate of the latent relative to that of the weights."""
 
-SHIFTS = ((0, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
-"""Pixels down and to the right by which the drawings of an image are moved, in the order in which they are taken."""
+SHIFTS = ((1, 1), (-1, -1), (1, -1), (-1, 1))
+"""Pixels down and to the right by which all drawings of an image but the first are moved, in this order."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ class ImageAdaptive:
 
     def __post_init__(self) -> None:
         """Refuse shifts that there are not."""
-        if not 1 <= self.shifts <= len(SHIFTS):
-            raise ValueError(f"the shifts must be 1 to {len(SHIFTS)}, got {self.shifts}; try 3")
+        if not 1 <= self.shifts <= len(SHIFTS) + 1:
+            raise ValueError(f"the shifts must be 1 to {len(SHIFTS) + 1}, got {self.shifts}; try 3")
 
     def recover(self, task: Task) -> Found:
         """See `cs_lip.recovery.Solver`.
@@ -82,11 +81,14 @@ class ImageAdaptive:
         def improve(start: Found, which: Tensor) -> tuple[Tensor, Tensor, tuple[Note, ...]]:
             latents = found_latents(start)[which]
 
-            def drawings(shift: tuple[int, int]) -> list[Weights]:
-                return [Weights(generator, latent[None], shift, self.moving) for latent in latents]
+            def centred() -> list[Weights]:
+                return [Weights(generator, latent[None], self.moving) for latent in latents]
 
-            makes = [partial(drawings, shift) for shift in SHIFTS[: self.shifts]]
-            tuned = tune(task, which, makes, self.tuning, phase="image-adaptive")
+            def moved(shift: tuple[int, int], onto: Tensor) -> list[Drawing]:
+                return [Shifted(drawing, shift, image[None]) for drawing, image in zip(centred(), onto, strict=True)]
+
+            others = [partial(moved, shift) for shift in SHIFTS[: self.shifts - 1]]
+            tuned = tune(task, which, centred, self.tuning, phase="image-adaptive", others=others)
             return tuned.images, tuned.exhausted, tuned.notes
 
         return beyond_the_range(task, self.search.recover(task), improve)
@@ -94,18 +96,10 @@ class ImageAdaptive:
 
 class Weights(Drawing):
     """An image whose generator's weights move, and its latent ``(1, *latent_shape)``; the generator itself is left
-    alone. The image is moved by ``shift`` pixels down and to the right, and its border repeated. For ``moving`` see
-    `ImageAdaptive`.
+    alone. For ``moving`` see `ImageAdaptive`.
     """
 
-    def __init__(
-        self,
-        generator: Generator,
-        latent: Tensor,
-        shift: tuple[int, int] = (0, 0),
-        moving: Mapping[str, Tensor] | None = None,
-    ) -> None:
-        self.shift = shift
+    def __init__(self, generator: Generator, latent: Tensor, moving: Mapping[str, Tensor] | None = None) -> None:
         self.generator = copy.deepcopy(generator).requires_grad_(moving is None)
         self.latent = latent.clone().requires_grad_()
         for name, moves in (moving or {}).items():
@@ -123,11 +117,30 @@ class Weights(Drawing):
     def image(self) -> Tensor:
         """See `Drawing`."""
         image: Tensor = self.generator(self.latent)
-        return shifted(image, self.shift)
+        return image
 
     def project_(self) -> None:
         """See `Drawing`: of a ticket only the surviving weights move."""
         self.generator.project_()
+
+
+class Shifted(Drawing):
+    """Another drawing, `shifted` onto an image ``(1, *image_shape)`` that stays as it is."""
+
+    def __init__(self, drawing: Drawing, shift: tuple[int, int], onto: Tensor) -> None:
+        self.drawing, self.shift, self.onto = drawing, shift, onto
+
+    def groups(self) -> list[dict[str, Any]]:
+        """See `Drawing`."""
+        return self.drawing.groups()
+
+    def image(self) -> Tensor:
+        """See `Drawing`."""
+        return shifted(self.drawing.image(), self.shift, self.onto)
+
+    def project_(self) -> None:
+        """See `Drawing`."""
+        self.drawing.project_()
 
 
 def _check_moving(moving: Mapping[str, Tensor] | None, generator: Generator) -> None:
@@ -142,11 +155,12 @@ def _check_moving(moving: Mapping[str, Tensor] | None, generator: Generator) -> 
             )
 
 
-def shifted(images: Tensor, shift: tuple[int, int]) -> Tensor:
-    """Images ``(..., height, width)`` moved by so many pixels down and to the right, their border repeated."""
-    down, right = shift
-    height, width = images.shape[-2:]
-    ends = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
-    padded = functional.pad(images, ends, mode="replicate")
-    top, left = max(-down, 0), max(-right, 0)
-    return padded[..., top : top + height, left : left + width]
+def shifted(images: Tensor, shift: tuple[int, int], onto: Tensor) -> Tensor:
+    """Images ``(..., height, width)`` moved by so many pixels down and to the right, onto others that show where they
+    leave them bare.
+    """
+    bare = torch.zeros(images.shape[-2:], dtype=torch.bool, device=images.device)
+    for axis, pixels in enumerate(shift):
+        edge = slice(0, pixels) if pixels >= 0 else slice(pixels, None)
+        bare.transpose(0, axis)[edge] = True
+    return torch.where(bare, onto, images.roll(shift, (-2, -1)))

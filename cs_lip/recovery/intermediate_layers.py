@@ -86,7 +86,7 @@ class IntermediateLayers:
             tuned = tune(
                 task,
                 which,
-                [lambda: [Activations(pieces, latent[None], self.radius, self.steps) for latent in latents]],
+                lambda: [Activations(pieces, latent[None], self.radius, self.steps) for latent in latents],
                 self.tuning,
                 phase="intermediate-layers",
             )

@@ -117,14 +117,21 @@ class Tuned:
 
 
 def tune(
-    task: Task, which: Tensor, makes: Sequence[Callable[[], Sequence[Drawing]]], tuning: Tuning, *, phase: str
+    task: Task,
+    which: Tensor,
+    make: Callable[[], Sequence[Drawing]],
+    tuning: Tuning,
+    *,
+    phase: str,
+    others: Sequence[Callable[[Tensor], Sequence[Drawing]]] = (),
 ) -> Tuned:
     """Tune drawings of some images.
 
     Args:
         which: ``(rows,)``, the images.
-        makes: each gives a drawing of every image as it is before the first iteration, new at each call. The first
-            finds out how many iterations are right for all.
+        make: a drawing of every image as it is before the first iteration, new at each call.
+        others: each gives a further drawing of every image, from where the first ones ended, ``(rows,
+            *image_shape)``.
         phase: the name of the first pass in history and timings; the second is ``phase-again``.
 
     Raises:
@@ -137,13 +144,14 @@ def tune(
         for image in which
     ]
     with task.trace.timed(phase):
-        fits = [_Descent(kept, which, makes[0](), tuning, task.trace, phase) for kept, _ in splits]
+        fits = [_Descent(kept, which, make(), tuning, task.trace, phase) for kept, _ in splits]
         _watch(fits, rules, tuning.iterations)
     stops = torch.tensor([EVERY * rule.iteration for rule in rules], device=which.device)
-    again = [_Descent(problem, which, make(), tuning, task.trace, f"{phase}-again") for make in makes]
-    with task.trace.timed(again[0].phase):
-        first, fitted = again[0].descend(stops)
-        mean = torch.stack([first, *(descent.descend(stops, fitted)[0] for descent in again[1:])]).mean(0)
+    again = _Descent(problem, which, make(), tuning, task.trace, f"{phase}-again")
+    with task.trace.timed(again.phase):
+        first, fitted = again.descend(stops)
+        further = [_Descent(problem, which, other(first), tuning, task.trace, again.phase) for other in others]
+        mean = torch.stack([first, *(descent.descend(stops, fitted)[0] for descent in further)]).mean(0)
         misfit = problem.measurements.new_tensor([rule.value for rule in rules])
         rows = problem.only(which)
         images = back_project(rows, mean, error_variance(rows, misfit))
@@ -157,7 +165,7 @@ def tune(
         }
         for stop, rule in zip(stops.tolist(), rules, strict=True)
     )
-    return Tuned(images, again[0].drawings, stops > LATE * tuning.iterations, notes)
+    return Tuned(images, again.drawings, stops > LATE * tuning.iterations, notes)
 
 
 class _Descent:
