@@ -61,7 +61,7 @@ class Scale:
     """
 
     steps: int = 100
-    final_steps: int = 2000
+    final_steps: int = 1000
     fit_steps: int = 400
     rounds: int | None = 4
     measurements: tuple[int, ...] = MEASUREMENTS
