@@ -73,6 +73,9 @@ def test_examples_of_the_tickets_page_run() -> None:
     assert names["larger"].image_shape == (3, 96, 80)
     assert names["mask_report"](names["found"], names["other"]).fits
     assert names["moved"].kept.keys() == names["found"].mask.kept.keys()
+    kept, total = names["lottery"].mask.counts
+    assert kept == round(0.5 * total)
+    assert names["lottery"].about.criterion == "magnitude"
 
 
 def test_example_of_the_recovery_page_runs() -> None:
