@@ -105,11 +105,8 @@ class SweepFolder:
             path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(self.images_file(key)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, images=result.images)
-        rows = [row_to_json(row) for row in result.rows]
-        body = {"cell": asdict(cell), "rows": rows, "versions": dict(versions), "seconds": seconds}
-        text = json.dumps({"format": FORMAT, **body, "sha256": _digest(body)}, allow_nan=False)
         with atomic_path(self.cell_file(key)) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.write_text(cell_text(cell, result.rows, versions, seconds), encoding="utf-8")
 
     def read(self, key: str) -> Stored:
         """A finished cell.
@@ -146,6 +143,17 @@ class SweepFolder:
         (self.path / CELLS).mkdir(parents=True, exist_ok=True)
         with atomic_path(self.path / PLAN_FILE) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+def cell_text(cell: Cell, rows: Sequence[Row], versions: Mapping[str, str], seconds: float) -> str:
+    """What the file of a finished cell holds: JSON with a checksum."""
+    body = {
+        "cell": asdict(cell),
+        "rows": [row_to_json(row) for row in rows],
+        "versions": dict(versions),
+        "seconds": seconds,
+    }
+    return json.dumps({"format": FORMAT, **body, "sha256": _digest(body)}, allow_nan=False) + "\n"
 
 
 def _digest(body: dict[str, Any]) -> str:
