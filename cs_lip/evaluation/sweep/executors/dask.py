@@ -49,7 +49,7 @@ class Dask:
 
         keys = {self.client.submit(work, cell, pure=False): cell.key for cell in cells}
         try:
-            for future in as_completed(list(keys)):
+            for future in as_completed(list(keys), loop=self.client.loop):
                 try:
                     yield future.result()
                 except (KilledWorker, FutureCancelledError) as error:
