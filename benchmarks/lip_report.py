@@ -133,13 +133,16 @@ def _line(rows: Rows, task: str, method: str, level: str, pictures: Sequence[str
     first = next(iter(found.values()))
     means = [f"{statistics.fmean(row[stop] for row in found.values()):.2f}" for stop in STOPS]
     gain = difference(rows, task, (method, level), ("dense", "0"), list(found), "psnr_db")
-    name = f"`{method}`" + ("" if len(found) == len(pictures) else f", {len(found)} pictures")
+    name = f"`{method}`" + ("" if len(found) == len(pictures) else f", {len(found)} of them")
     density = "-" if method == "decoder" else f"{first['density']:.2f}"
     return f"| {name} | {density} | {first['parameters']:,} | {' | '.join(means)} | {_shown(gain)} |"
 
 
 def _shown(found: Interval | None) -> str:
-    return "-" if found is None else f"{found.estimate:+.2f} dB ({found.low:+.2f} to {found.high:+.2f})"
+    if found is None:
+        return "-"
+    spread = f" ({found.low:+.2f} to {found.high:+.2f})" if found.count > 1 else ""
+    return f"{found.estimate:+.2f} dB{spread}"
 
 
 def _remarks(rows: Rows, total: int, config: dict[str, Any], command: str) -> list[str]:

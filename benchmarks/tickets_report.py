@@ -104,7 +104,7 @@ def goals(rows: Rows, config: dict[str, Any]) -> list[dict[str, Any]]:
     exact, counted = sum(error <= EXACT for error in errors), f"of {len(errors)}"
     value = 20 * exact / len(errors) if errors else math.nan
     judge(f"density 0.2, own draws with MSE at most {EXACT:g}, of 20", 19, "", value, f"{exact} {counted}")
-    small = f"channels, {of_method(rows, 'channels', 0.2).get(0, {}).get('share', math.nan):.2f} of the weights"
+    small = "channels, at most 0.2 of all weights"
     judge(f"{small}: forward and backward", 3, "times as fast", *speed_up(rows, 0.2, "step_ms"))
     judge(f"{small}: a whole recovery", 2, "times as fast", *speed_up(rows, 0.2, "recover_seconds"))
     what = f"{small}, real pictures: below dense, at most over all m"
@@ -124,14 +124,18 @@ def table(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: str)
         + "| own draws exact |",
         "| --- | ---: | ---: | ---: |" + " ---: |" * (2 * len(counts) + 1),
     ]
-    order = list(dict.fromkeys(tuple(cell.split("/")[:2]) for cell in todo if not cell.startswith("speed")))
-    lines += [_line(rows, name[0], float(name[1]) if len(name) == 2 else 1.0, counts) for name in order]
+    parts = [cell.split("/") for cell in todo if not cell.startswith("speed")]
+    methods = list(dict.fromkeys(part[0] for part in parts))
+    places = {(part[0], float(part[1]) if len(part) > 1 else 1.0) for part in parts}
+    order = sorted(places, key=lambda place: (methods.index(place[0]), -place[1]))
+    lines += [_line(rows, method, density, counts) for method, density in order]
     lines += ["", "| required of tickets by magnitude | goal | measured | |", "| --- | ---: | ---: | --- |"]
     for goal in goals(rows, config):
         verdict = {None: "not measured", True: "met", False: "**not met**"}[goal["met"]]
         where = f" ({goal['where']})" if goal["where"] else ""
-        measured = "-" if goal["met"] is None else f"{goal['measured']:.2f} {goal['unit']}{where}"
-        asked = f"{'at most' if goal['most'] else 'at least'} {goal['goal']:g} {goal['unit']}"
+        unit = f" {goal['unit']}" if goal["unit"] else ""
+        measured = "-" if goal["met"] is None else f"{goal['measured']:.2f}{unit}{where}"
+        asked = f"{'at most' if goal['most'] else 'at least'} {goal['goal']:g}{unit}"
         lines.append(f"| {goal['what']} | {asked} | {measured} | {verdict} |")
     return "\n".join([*lines, "", *_remarks(rows, todo, config, command), ""])
 
@@ -173,7 +177,8 @@ def _remarks(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: s
         f"- Not run: {missing} of {len(todo)} cells." if missing else f"- All {len(todo)} cells were run.",
         f"- Every ticket but the controls: {finding['rounds']} rounds of {finding['steps']} steps of distillation at "
         f"batch {finding['batch']} and {finding['final_steps']} at the end; the controls `shuffled`, `reinitialised` "
-        "and `narrow`, and the learned mask, make as many steps at once. `random` is pruned at random round by round. "
+        f"and `narrow` make as many steps at once, and so does `bernoulli` after {finding['learned_steps']} steps that "
+        "learn its mask. `random` is pruned at random round by round. "
         "`snip`, `grasp` and `taylor` begin at density 0.9, pruned by `sensitivity` and trained, since the loss "
         "vanishes at the teacher. Density is that of the hidden layers, of `channels` that of all weights.",
         f"- Targets: {', '.join(scale['pictures'])}; {scale['draws']} draws of the dense generator; {scale['own']} "
