@@ -130,8 +130,8 @@ def _panel(axis: Axes, rows: Rows, m: int, noise: float) -> None:
                 points.append((rows[f"{m}/{noise:g}/{name}"]["share"], gain, name))
         points.sort(key=lambda point: point[0])
         places, levels = [share for share, _, _ in points], [gain.estimate for _, gain, _ in points]
-        style = "-" if kind in LOOKS else ""
-        axis.plot(places, levels, style or "none", marker=marker, color=colour, markersize=6, label=kind)
+        style = "-" if kind in LOOKS else "none"
+        axis.plot(places, levels, linestyle=style, marker=marker, color=colour, markersize=6, label=kind)
         if kind in LOOKS:
             low, high = [gain.low for _, gain, _ in points], [gain.high for _, gain, _ in points]
             axis.fill_between(places, low, high, color=colour, alpha=0.13, linewidth=0)
