@@ -230,8 +230,10 @@ def test_overwrite_replaces_an_earlier_run(here: Path, tiny: str) -> None:
     arguments = ["recover", *QUICKER, "--generator", tiny, "--out", "run"]
     assert run(*arguments).exit_code == 0
     assert_refused(here, *arguments, says="holds an earlier run")
+    (here / "run/report.html").write_text("the page of the earlier run")
     assert run(*arguments, "--overwrite", "--seed", "9").exit_code == 0
     assert json.loads((here / "run/summary.json").read_text())["config"]["seed"] == 9
+    assert not (here / "run/report.html").exists()
 
 
 def test_generators_lists_both_terms() -> None:

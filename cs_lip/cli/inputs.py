@@ -11,7 +11,7 @@ import torch
 from cs_lip.evaluation.digits import bundled_samples
 from cs_lip.evaluation.images import NamedImage, read_image
 from cs_lip.evaluation.pictures import picture
-from cs_lip.evaluation.store import FIGURE_FILE, RUN_FILE, SUMMARY_FILE
+from cs_lip.evaluation.store import FIGURE_FILE, PAGE_FILE, RUN_FILE, SUMMARY_FILE
 from cs_lip.priors import Generator
 from cs_lip.seeding import MAX_SEED, stream
 from cs_lip.tickets.store import find_ticket
@@ -21,7 +21,7 @@ IN_RANGE_SAMPLES = 3
 
 IMAGE_HELP = "A picture to measure: a file, or the name of a bundled one, such as camera; repeat."
 
-RUN_FILES = frozenset({RUN_FILE, FIGURE_FILE, SUMMARY_FILE})
+RUN_FILES = frozenset({RUN_FILE, FIGURE_FILE, SUMMARY_FILE, PAGE_FILE})
 
 NO_MEMORY = ("allocate memory", "out of memory", "Storage size calculation overflowed")
 """What PyTorch's errors say when memory is short."""

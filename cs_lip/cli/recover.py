@@ -29,6 +29,7 @@ from cs_lip.evaluation.provenance import versions
 from cs_lip.evaluation.run import Measurements, Run, summary
 from cs_lip.evaluation.store import (
     FIGURE_FILE,
+    PAGE_FILE,
     RUN_FILE,
     SUMMARY_FILE,
     load_measurements,
@@ -133,6 +134,7 @@ def recover(
         if uncertainty:
             run = replace(run, sd=_deviations(task, run.recovery))
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / PAGE_FILE).unlink(missing_ok=True)
         save_run(folder / RUN_FILE, run)
         save_recovery_figure(folder / FIGURE_FILE, run)
         save_summary(folder / SUMMARY_FILE, run)

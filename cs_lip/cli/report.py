@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from cs_lip.cli.inputs import bad_input
-from cs_lip.report.report import PAGE_FILE, write_report
+from cs_lip.evaluation.store import PAGE_FILE
+from cs_lip.report.report import write_report
 
 
 @click.command()

@@ -26,7 +26,7 @@ from cs_lip.evaluation.acquisition import OPERATORS, snr_db
 from cs_lip.evaluation.oracle import OraclePeak
 from cs_lip.evaluation.provenance import versions
 from cs_lip.evaluation.run import Measurements, Run, summary
-from cs_lip.evaluation.store import FIGURE_FILE, RUN_FILE, SUMMARY_FILE, save_run
+from cs_lip.evaluation.store import FIGURE_FILE, PAGE_FILE, RUN_FILE, SUMMARY_FILE, save_run
 from cs_lip.files import atomic_path
 from cs_lip.operators import probe_response
 from cs_lip.priors import SKIP_SETTINGS, UntrainedNetwork, untrained_network
@@ -233,6 +233,7 @@ def _run(
 
 def _write(folder: Path, run: Run, text: str, title: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / PAGE_FILE).unlink(missing_ok=True)
     save_run(folder / RUN_FILE, run)
     save_picture(folder / RESTORED_FILE, run.recovery.images[0])
     save_restoration_figure(folder / FIGURE_FILE, run, title)
