@@ -1,6 +1,8 @@
 """Tuned generators only some of whose weights may move."""
 
 import copy
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -108,3 +110,13 @@ def test_weights_that_are_not_the_folded_generators_are_refused(moving: dict[str
     with pytest.raises(ValueError, match=next(iter(moving))) as refused:
         recover(operator, torch.ones(1, M), tiny_generator(), solver=replace(SOLVER, moving=moving))
     assert_one_sentence(refused.value)
+
+
+def test_what_made_a_recovery_can_be_written_down() -> None:
+    generator = tiny_generator()
+    moving = some(generator.fold(), "rest.1.weight", 0.5)
+    A = Gaussian(SHAPE, M, seed=0)
+    recovery = recover(A, torch.rand(M), generator, solver=replace(SOLVER, moving=moving), noise=NOISE)
+    told = json.loads(json.dumps(recovery.configuration))["solver_settings"]["moving"]["rest.1.weight"]
+    assert told["shape"] == list(moving["rest.1.weight"].shape)
+    assert told["sha256"] == hashlib.sha256(moving["rest.1.weight"].numpy().tobytes()).hexdigest()

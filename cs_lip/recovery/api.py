@@ -1,7 +1,9 @@
 """`recover`: from measurements to images."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -129,13 +131,23 @@ def _configuration(name: str, solver: Solver, task: Task) -> dict[str, object]:
     fidelity = task.problem.fidelity
     return {
         "solver": name,
-        "solver_settings": asdict(solver),  # type: ignore[call-overload]
+        "solver_settings": _plain(asdict(solver)),  # type: ignore[call-overload]
         "fidelity": {"kind": type(fidelity).__name__, **asdict(fidelity)},  # type: ignore[call-overload]
         "restarts": task.restarts,
         "seed": task.seed,
         "noise": task.problem.noise,
         "latent_penalty": task.latent_penalty,
     }
+
+
+def _plain(value: Any) -> Any:
+    """Settings as JSON has them: tensors by their shape and the SHA-256 of their bytes."""
+    if isinstance(value, Tensor):
+        digest = hashlib.sha256(value.cpu().contiguous().numpy().tobytes()).hexdigest()
+        return {"shape": list(value.shape), "sha256": digest}
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _status(found: Found, *, interrupted: bool) -> tuple[Status, ...]:
