@@ -1,6 +1,7 @@
 """The pages under docs say what is there, and their examples run."""
 
 import re
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from test_pggan import zoo_state
 from test_stylegan2 import as_rosinality, nvlabs_state
 
 import cs_lip.operators
+from cs_lip.evaluation.sweep.executors import NAMES as EXECUTORS
+from cs_lip.evaluation.sweep.plan_file import plan_from_table, ready_plans
 from cs_lip.operators import LinearOperator
 from cs_lip.priors import LAYOUTS, SKIP_SETTINGS, UNTRAINED, Options, build, recognise
 from cs_lip.recovery import FIDELITIES, SOLVERS, Status
@@ -120,3 +123,14 @@ def test_every_layout_is_in_the_table_with_the_latents_that_it_has() -> None:
         assert 0 <= image.min() < image.max() <= 1
     for space in ("w", "w+"):
         assert build(recognise(nvlabs_state(), Options(space=space))).geometry == "gaussian"
+
+
+def test_the_sweeps_page_has_the_plans_the_executors_and_a_plan_that_runs() -> None:
+    names = run_examples("sweeps.md")
+    interval = names["wilson_interval"](19, 20)
+    assert (round(interval.low, 2), round(interval.high, 2)) == (0.76, 0.99)
+    page = (DOCS / "sweeps.md").read_text()
+    listed = set(re.findall(r"^\| `([\w-]+)`(?: \(default\))? \|", page, re.MULTILINE))
+    assert listed == {*ready_plans(), *EXECUTORS}
+    (plan,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert len(plan_from_table(tomllib.loads(plan), "docs").methods) == 3
