@@ -71,7 +71,7 @@ def test_the_hash_is_the_same_on_every_machine() -> None:
         first = cell.key
         patch.setattr("cs_lip.evaluation.sweep.cells.__version__", "0.2.0")
         assert cell.key != first
-    assert first == "2b7ab1a6ed42e30b07f341ecce3a27775b41e3dfcbc51ba0133ba479066a2f56"
+    assert first == "67b6dae47295db449e3ae7bca4f2faa68c467aaad78f8a8f74f98217f6a3a07a"
 
 
 def test_a_plan_makes_every_combination_once(weights: str) -> None:
@@ -81,6 +81,14 @@ def test_a_plan_makes_every_combination_once(weights: str) -> None:
     assert len({cell.key for cell in grid.cells}) == len(grid.cells)
     assert {cell.m for cell in grid.cells} == {10, 20, 40}
     assert [image.name for image in grid.images] == ["draw-1", "draw-2", "astronaut"]
+
+
+def test_restarts_are_those_of_searches(weights: str) -> None:
+    plan = tiny_plan(weights, methods=(Method("omp"), Method("latent-search")), restarts=3)
+    assert {(cell.solver, cell.restarts) for cell in expand(plan).cells} == {("omp", 0), ("latent-search", 3)}
+    with pytest.raises(ValueError, match="restarts must be from 1") as caught:
+        tiny_plan(weights, restarts=-1)
+    assert_one_sentence(caught.value)
 
 
 def test_images_are_batched(weights: str) -> None:

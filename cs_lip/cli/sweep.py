@@ -49,6 +49,7 @@ HELP = {
 @click.option("--images", multiple=True, help=HELP["images"])
 @click.option("--noise", multiple=True, help=HELP["noise"])
 @click.option("--seeds", type=int, help="How many operators, noises and starts.  [default: 1]")
+@click.option("--restarts", type=int, help="Starts of an image in a search of latents.  [default: the solver's own]")
 @click.option("--generator", help="A bundled name, or a weight file.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; the same command goes on where it ended.")
 @click.option(
@@ -142,7 +143,7 @@ def _from_options(said: dict[str, Any]) -> Plan:
     table["measurements"] = [_number(text, int, "--measurements") for text in lists.get("measurements", [])]
     if "noise" in lists:
         table["noise"] = [_number(text, float, "--noise") for text in lists["noise"]]
-    table |= {key: said[key] for key in ("seeds", "generator") if key in said}
+    table |= {key: said[key] for key in ("seeds", "restarts", "generator") if key in said}
     one = {"method": [{"solver": DEFAULT_SOLVER}]}
     return replace(plan_from_table(table | one, "of the options"), methods=tuple(methods))
 

@@ -41,6 +41,7 @@ class Cell:
         ticket_sha256: of its file.
         solver, fidelity: by name.
         seed: of operator, noise, outliers and solver.
+        restarts: starts of an image in a search of latents; 0 for the solver's own number.
     """
 
     generator: str
@@ -56,6 +57,7 @@ class Cell:
     solver: str
     fidelity: str
     seed: int
+    restarts: int = 0
 
     @property
     def key(self) -> str:

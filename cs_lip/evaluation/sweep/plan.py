@@ -26,6 +26,7 @@ IMAGES_AT_ONCE = 10
 """Images of a cell: enough that a batch pays, and few enough that the cells of a plan keep all workers busy."""
 
 MOST_CELLS = 1_000_000
+MOST_RESTARTS = 1000
 
 BUNDLED = "bundled"
 """As a ticket: all bundled ones of the plan's generator, or of the method's untrained prior."""
@@ -79,6 +80,7 @@ class Plan:
         outliers: shares of measurements that go bad, in [0, 0.5).
         fidelity: names of `cs_lip.recovery.fidelity.FIDELITIES`.
         seeds: how many, 0, 1, ...
+        restarts: starts of an image in every search of latents; 0 for each solver's own number.
         generator: a name or a weight file; its image shape is recovered.
         name: of the plan.
 
@@ -94,6 +96,7 @@ class Plan:
     outliers: tuple[float, ...] = (0.0,)
     fidelity: tuple[str, ...] = ("least-squares",)
     seeds: int = 1
+    restarts: int = 0
     generator: str = DEFAULT_GENERATOR
     name: str = "sweep"
 
@@ -118,6 +121,11 @@ class Plan:
             raise ValueError("the plan's grid is empty: it has no measurements; try measurements = [50, 100, 200]")
         if not 1 <= self.seeds <= 10**6:
             raise ValueError(f"the plan's seeds are how many there are, got {self.seeds}; try seeds = 3")
+        if not 0 <= self.restarts <= MOST_RESTARTS:
+            raise ValueError(
+                f"the plan's restarts must be from 1 to {MOST_RESTARTS}, or 0 for each solver's own, got "
+                f"{self.restarts}; try restarts = 10"
+            )
 
 
 @dataclass(frozen=True)
@@ -170,6 +178,7 @@ def expand(plan: Plan) -> Grid:
             method.solver,
             fidelity,
             seed,
+            0 if method.solver in CLASSICAL else plan.restarts,
         )
         for (operator, m), sigma, outliers, fidelity, seed in sensed
         for method, ticket_digest in methods

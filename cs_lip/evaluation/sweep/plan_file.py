@@ -20,7 +20,7 @@ LISTS: dict[str, type] = {
     "outliers": float,
     "fidelity": str,
 }
-VALUES: dict[str, type] = {"seeds": int, "generator": str, "name": str}
+VALUES: dict[str, type] = {"seeds": int, "restarts": int, "generator": str, "name": str}
 METHOD_KEYS = tuple(each.name for each in fields(Method))
 KEYS = (*LISTS, *VALUES, "method")
 MAX_BYTES = 2**20
@@ -125,6 +125,7 @@ _EXAMPLES = {
     "outliers": "[0.02]",
     "fidelity": '["least-squares"]',
     "seeds": "3",
+    "restarts": "10",
     "generator": '"digiface-dcgan"',
     "name": '"mine"',
     "solver": '"auto"',

@@ -85,6 +85,7 @@ def run_cell(cell: Cell) -> Result:
                 prior.network,
                 solver=cell.solver,
                 fidelity=FIDELITIES[cell.fidelity](DEFAULT_CONTAMINATION),
+                restarts=cell.restarts or None,
                 noise=cell.sigma,
                 encoder=prior.encoder,
                 seed=cell.seed,
