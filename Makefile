@@ -1,11 +1,11 @@
-# make demo: recover faces from 500 measurements.  make test: lint, types and tests.
-# Both make .venv by themselves and need only make and Python 3.11 or newer; `make test PYTHON=python3.12` picks another.
+# make demo: recover faces from 500 measurements.  make test: lint, types and tests.  make docs: the site in build/site.
+# They make .venv by themselves and need only make and Python 3.11 or newer; `make test PYTHON=python3.12` picks another.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint
+.PHONY: demo test lint docs
 .NOTPARALLEL:
 
 demo: .venv/.demo-installed
@@ -19,6 +19,10 @@ lint: .venv/.dev-installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: .venv/.dev-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The first page is $(CURDIR)/build/site/index.html"
 
 # The stamps say that an install ended well, so that a repeat skips it; an edited pyproject.toml installs again.
 # The development install holds all that the demo's needs, hence stamps both.

@@ -98,7 +98,7 @@ def condition_number(A: "LinearOperator", tolerance: float, seed: int) -> float:
 
 
 def coherence(A: "LinearOperator", *, max_columns: int = 4096, seed: int = 0) -> float:
-    """The coherence of the columns a_i of the matrix of A: max over i != j of |<a_i, a_j>| / (|a_i| |a_j|).
+    """The coherence of the columns a_i of the matrix of A: max over i != j of ``|<a_i, a_j>| / (|a_i| |a_j|)``.
 
     Every image with fewer than (1 + 1/coherence) / 2 non-zero entries is the sparsest solution of A x = y, and basis
     pursuit finds it (Donoho & Elad 2003). The entries are those of the image itself; for images

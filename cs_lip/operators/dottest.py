@@ -11,7 +11,7 @@ from cs_lip.operators.vectors import home, in_dtype
 
 
 def dot_test(A: LinearOperator, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> float:
-    """The relative error |<A x, y> - <x, A^H y>| / (|A x| |y|) of the adjoint for one random batch of two.
+    """The relative error ``|<A x, y> - <x, A^H y>| / (|A x| |y|)`` of the adjoint for one random batch of two.
 
     An exact adjoint gives about 1e-16 in float64 and 1e-7 in float32. Inner products are real and summed in float64.
     The test runs on the operator's device; an operator that holds numbers in another dtype is tested as a copy in

@@ -74,8 +74,9 @@ class LinearOperator(nn.Module, ABC):
     """A linear map ``A`` from images to measurements.
 
     ``A(x)`` maps ``(*batch, *in_shape)`` to ``(*batch, *out_shape)`` and ``A.adjoint(y)`` maps back, for any batch.
-    Inner products are real, <a, b> = Re sum(conj(a) b), and <A x, y> = <x, A^H y>. Images are real; measurements are
-    complex where ``out_is_complex``, and then a complex sample counts as two of the ``m`` real measurements.
+    Inner products are real, ``<a, b> = Re sum(conj(a) b)``, and ``<A x, y> = <x, A^H y>``. Images are real;
+    measurements are complex where ``out_is_complex``, and then a complex sample counts as two of the ``m`` real
+    measurements.
 
     Device and dtype follow the module and its input: a matrix-free operator takes any floating dtype, one that holds
     numbers takes its own (``A.to(dtype)`` changes it). Gradients, double gradients and tangents are those of the linear

@@ -15,7 +15,7 @@ from cs_lip.operators.linear import RECIPE_FORMAT, LinearOperator
 
 
 class SinglePixel(LinearOperator):
-    """y_i = <p_i, x> / sqrt(N): each channel seen through the first two-dimensional Hadamard patterns p_i.
+    """``y_i = <p_i, x> / sqrt(N)``: each channel seen through the first two-dimensional Hadamard patterns p_i.
 
     ``A(x)`` maps ``(*batch, *in_shape)`` to ``(*batch, m)``. A pattern is the outer product of two rows of Hadamard
     matrices, one for the height and one for the width, of N pixels in all. A side that is not a power of two takes

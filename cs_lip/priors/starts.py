@@ -57,7 +57,7 @@ def load_start(name_or_file: str | Path) -> Encoder | None:
 
     Raises:
         ValueError: the learned start is damaged, has another checksum than the catalogue's, or belongs to other
-        weights.
+            weights.
     """
     name = str(name_or_file)
     if isinstance(name_or_file, Path) or not is_known(name):
