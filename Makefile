@@ -21,7 +21,7 @@ lint: .venv/.dev-installed
 	$(BIN)/mypy
 
 docs: .venv/.dev-installed
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "The first page is $(CURDIR)/build/site/index.html"
 
 # The stamps say that an install ended well, so that a repeat skips it; an edited pyproject.toml installs again.

@@ -1,6 +1,7 @@
 """The documentation builds as a site without a warning, asks the network for nothing, and says all there is."""
 
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -15,7 +16,9 @@ from cs_lip.recovery import Status
 
 ROOT = Path(__file__).parents[1]
 DOCS, RESULTS = ROOT / "docs", ROOT / "benchmarks" / "results"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAGES = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md"))
+TUTORIALS = [f"tutorials/{path.stem}" for path in NOTEBOOKS]
 ROOMS = ("operators", "priors", "recovery", "tickets")
 
 
@@ -58,7 +61,7 @@ def read(site: Path, name: str) -> Page:
     return Page(site / ("index.html" if name == "index" else f"{name}/index.html"))
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", PAGES + TUTORIALS)
 def test_a_page_is_whole_and_loads_nothing_from_elsewhere(site: Path, name: str) -> None:
     page = read(site, name)
     assert page.loads
@@ -66,6 +69,17 @@ def test_a_page_is_whole_and_loads_nothing_from_elsewhere(site: Path, name: str)
     # <A x, y> in a text, outside code, would be taken for a tag and vanish
     assert [tag for tag in page.tags if not re.fullmatch(r"[a-z]+[1-6]?", tag)] == []
     assert page.empty_links == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_a_page_with_its_pictures(site: Path, path: Path) -> None:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    stored = sum("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", ()))
+    page = read(site, f"tutorials/{path.stem}")
+    shown = [source for source in page.loads if source.endswith(".png") and path.stem in source]
+    assert len(shown) == stored
+    assert all((site / "tutorials" / path.stem / source).is_file() for source in shown)
+    assert "pre" in page.tags
 
 
 @pytest.mark.parametrize("room", ROOMS)
