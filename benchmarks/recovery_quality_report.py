@@ -14,6 +14,7 @@ from matplotlib.ticker import MultipleLocator, NullLocator
 from results_files import Row
 from scipy.stats import t as student
 
+from cs_lip.recovery import Auto
 from cs_lip.report.figures import show_image
 
 BASELINES = ("lasso-dct", "lasso-wavelet", "tv", "omp")
@@ -131,7 +132,7 @@ def _remarks(results: Results, config: dict[str, Any], command: str) -> list[str
     shared = (
         "Every solver computed all by itself, on its defaults."
         if config["full"]
-        else "Solvers that start from latents share the search of `auto` (10 starts beside the learned ones, no last "
+        else f"Solvers that start from latents share the search of `auto` ({Auto().search.restarts} starts beside the learned ones, no last "
         "descent), which stands for `latent-search`; `auto` chooses among the results of this run. "
         "What has no number was not run, or refused."
     )
