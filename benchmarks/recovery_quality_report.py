@@ -132,8 +132,9 @@ def _remarks(results: Results, config: dict[str, Any], command: str) -> list[str
     shared = (
         "Every solver computed all by itself, on its defaults."
         if config["full"]
-        else f"Solvers that start from latents share the search of `auto` ({Auto().search.restarts} starts beside the learned ones, no last "
-        "descent), which stands for `latent-search`; `auto` chooses among the results of this run. "
+        else "Solvers that start from latents share the search of `auto` "
+        f"({Auto().search.restarts} starts beside the learned ones, no last descent), which stands for "
+        "`latent-search`; `auto` chooses among the results of this run. "
         "What has no number was not run, or refused."
     )
     refused = {solver: row["refused"] for (_, solver), row in results.rows.items() if "refused" in row}
