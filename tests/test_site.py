@@ -44,7 +44,9 @@ class Page(HTMLParser):
         self.ids: set[str] = set()
         self.loads: list[str] = []
         self.empty_links: list[str] = []
-        self.feed(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        self.escaped_pipes = sum(r"\|" in cell for cell in re.findall(r"<td.*?</td>", text, re.DOTALL))
+        self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
@@ -69,6 +71,7 @@ def test_a_page_is_whole_and_loads_nothing_from_elsewhere(site: Path, name: str)
     # <A x, y> in a text, outside code, would be taken for a tag and vanish
     assert [tag for tag in page.tags if not re.fullmatch(r"[a-z]+[1-6]?", tag)] == []
     assert page.empty_links == []
+    assert page.escaped_pipes == 0
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
