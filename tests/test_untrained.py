@@ -449,3 +449,28 @@ def test_inputs_of_another_shape_are_refused(name: str, spoil: Callable[[Tensor]
     with pytest.raises(ValueError, match="do not fit this network") as caught:
         network(spoil(input_for(network)))
     assert_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("fast", [True, False])
+def test_coarse_is_close_where_it_is_fast_and_exact_elsewhere(
+    name: str, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cs_lip.priors.untrained.network.convolves_in_bfloat16", lambda device: fast)
+    network = small(name)
+    weights, u = tuple(network.parameters()), input_for(network)
+    images = network(u, coarse=True), network(u)
+    slopes = [
+        torch.cat([slope.flatten() for slope in torch.autograd.grad(image.square().sum(), weights)]) for image in images
+    ]
+    image_error, slope_error = (
+        float((mine - exact).detach().norm() / exact.detach().norm()) for mine, exact in (images, slopes)
+    )
+    assert images[0].dtype == torch.float32
+    if fast:  # rounding counts for more in slopes, where batch norm takes what is common to all pixels away
+        assert 0 < image_error < 0.03 and 0 < slope_error < 0.4
+    else:
+        assert image_error == slope_error == 0
+    double = small(name).double()
+    u = u.double()
+    assert torch.equal(double(u, coarse=True), double(u))

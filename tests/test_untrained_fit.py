@@ -25,7 +25,7 @@ from cs_lip.recovery.untrained_fit import UntrainedFit
 from cs_lip.seeding import stream
 
 SHAPE = (1, 12, 10)
-QUICK = UntrainedFit(iterations=12, stop="last")
+QUICK = UntrainedFit(iterations=12, stop="last", coarse=False)
 NOISE = 0.1
 
 
@@ -168,9 +168,11 @@ def test_a_fit_of_noise_stops_near_the_oracle_peak() -> None:
     truth = picture(shape)
     prior = untrained_network("skip", shape, 0, input_channels=8, widths=(24,) * 3, skips=(4,) * 3)
     peak = OraclePeak(truth)
-    solver = UntrainedFit(iterations=250, averaging=0.9, held_out=0.2, patience=100)
+    solver = UntrainedFit(iterations=250, averaging=0.9, held_out=0.2, patience=100, coarse=False)
     found = recover(Identity(shape), noisy(truth, 0.15), prior, solver=solver, observe=peak)
-    assert psnr(found.images[0], truth[0]) > peak.peaks[0].psnr_db - 0.5
+    last = recover(Identity(shape), noisy(truth, 0.15), prior, solver=replace(solver, stop="last")).images
+    level, best = psnr(found.images[0], truth[0]), peak.peaks[0].psnr_db
+    assert level > best - 0.8 > psnr(last[0], truth[0])  # 218 numbers are held out: few enough that chance has a say
     assert found.notes[0]["stop"] == "held-out"
 
 
@@ -306,3 +308,12 @@ def test_bad_input_is_refused_in_one_sentence(act: Callable[[], object], says: s
     with pytest.raises(ValueError, match=says) as caught:
         act()
     assert_one_sentence(caught.value)
+
+
+def test_bfloat16_fits_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits part ways in time, whatever the rounding, so that what they reach is compared."""
+    monkeypatch.setattr("cs_lip.priors.untrained.network.convolves_in_bfloat16", lambda device: True)
+    solver = UntrainedFit(iterations=200, stop="last")
+    coarse, exact = (denoised(replace(solver, coarse=coarse)).images for coarse in (True, False))
+    assert not torch.equal(coarse, exact)
+    assert psnr(coarse[0], picture()[0]) > psnr(exact[0], picture()[0]) - 0.5 > 20

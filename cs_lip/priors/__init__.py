@@ -20,7 +20,7 @@ from cs_lip.priors.generator import Generator, Geometry, Layer, State
 from cs_lip.priors.layouts.recognise import LAYOUTS, Options, recognise
 from cs_lip.priors.onnx import generator_from_onnx
 from cs_lip.priors.pggan import PGGAN, FoldedPGGAN
-from cs_lip.priors.precision import has_fast_bfloat16
+from cs_lip.priors.precision import convolves_in_bfloat16, has_fast_bfloat16
 from cs_lip.priors.starts import find_start, load_start, own_start_path, read_start, write_start
 from cs_lip.priors.stylegan2 import FoldedStyleGAN2, StyleGAN2
 from cs_lip.priors.untrained.deep_decoder import ConvDecoder, DeepDecoder
@@ -60,6 +60,7 @@ __all__ = [
     "build",
     "bundled_generators",
     "check_new_name",
+    "convolves_in_bfloat16",
     "find_entry",
     "find_start",
     "generator_from_onnx",

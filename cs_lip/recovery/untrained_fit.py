@@ -50,7 +50,9 @@ class UntrainedFit:
     Every image's note says which rule it was, which iteration of how many it chose, and the rule's value there.
 
     Cost: an iteration is one forward and backward pass of the network and one application of A and its adjoint, and
-    another A for the rules that look at residuals. Memory: `cs_lip.priors.untrained.memory.fit_bytes`.
+    another A for the rules that look at residuals. Memory: `cs_lip.priors.untrained.memory.fit_bytes`. On processors
+    that multiply bfloat16 numbers the passes are in mixed precision: weights, sums, the last layer, the loss and Adam
+    stay in float32.
 
     Source: Ulyanov, Vedaldi & Lempitsky, Deep Image Prior, CVPR 2018 (Adam, learning rate 0.01, jitter and averages:
     supplement and published code); Heckel & Hand 2019; total variation beside it: Liu, Sun, Xu & Kamilov, ICASSP 2019.
@@ -63,6 +65,7 @@ class UntrainedFit:
         stop: see above.
         held_out: the fraction of the measurements that ``held-out`` holds out.
         patience: iterations without a lower value after which the fit ends, for the rules that seek a least one.
+        coarse: whether the network's passes are in bfloat16 where `cs_lip.priors.convolves_in_bfloat16`.
     """
 
     iterations: int = 1500
@@ -72,6 +75,7 @@ class UntrainedFit:
     stop: Stop = "auto"
     held_out: float = 0.05
     patience: int = 500
+    coarse: bool = True
 
     def __post_init__(self) -> None:
         """Refuse settings that make no fit."""
@@ -127,7 +131,7 @@ class UntrainedFit:
         self._fit(task, network, 0, self._rule_name(problem), keep)
         if chosen:
             network.load_state_dict(chosen)
-        return network
+        return network.to(memory_format=torch.contiguous_format)
 
     def _rule_name(self, problem: Problem) -> str:
         if self.stop == "discrepancy" and problem.noise == 0:
@@ -149,19 +153,20 @@ class UntrainedFit:
         """The chosen image ``(1, *image_shape)``, its note, and whether the iterations ran out while it improved.
 
         Args:
-            network: whose weights move.
+            network: whose weights move, and become channels_last.
             keep: called after each iteration that is the best so far.
         """
         which = torch.tensor([image], device=task.problem.measurements.device)
         rule, kept = self._rule(name, task.problem.only(which), stream(task.seed, f"held-out/{image}"))
         inputs = network.sample_input(generator=stream(task.seed, f"input/{image}"))
         jitter = stream(task.seed, f"jitter/{image}")
+        network.to(memory_format=torch.channels_last)
         optimiser = torch.optim.Adam(network.parameters(), lr=self.learning_rate, fused=True)
         average: Tensor | None = None
         finished = False
         with task.trace.timed(PHASE):
             while rule.seen < self.iterations and not finished and not task.trace.cancelled:
-                drawn = network(_jittered(inputs, network.jitter, jitter))
+                drawn = network(_jittered(inputs, network.jitter, jitter), coarse=self.coarse)
                 loss = self._loss(kept, drawn, which, task.trace)
                 if not torch.isfinite(loss):
                     break

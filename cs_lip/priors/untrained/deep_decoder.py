@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from cs_lip.priors.untrained.network import (
@@ -61,13 +60,13 @@ class DeepDecoder(UntrainedNetwork):
         self.norms = nn.ModuleList(image_norm(count) for count in counts[1:])
         self.output = nn.Conv2d(counts[-1], shape[0], 1, bias=False)
 
-    def _draw(self, features: Tensor) -> Tensor:
+    def _features(self, features: Tensor) -> Tensor:
         for conv, norm, size in zip(self.convs, self.norms, self.sizes, strict=True):
             features = conv(features)
             if size is not None:
                 features = grown(features, "bilinear", size)
             features = norm(nn.functional.relu(features, inplace=True))
-        return torch.sigmoid(self.output(features))
+        return features
 
 
 class ConvDecoder(UntrainedNetwork):
@@ -117,12 +116,12 @@ class ConvDecoder(UntrainedNetwork):
         self.norms = nn.ModuleList(image_norm(count) for count in counts[1:])
         self.output = nn.Conv2d(counts[-1], shape[0], 1, bias=False)
 
-    def _draw(self, features: Tensor) -> Tensor:
+    def _features(self, features: Tensor) -> Tensor:
         for conv, norm, size in zip(self.convs, self.norms, self.sizes, strict=True):
             if size is not None:
                 features = nn.functional.interpolate(features, size, mode=self.upsampling)
             features = norm(nn.functional.relu(conv(features), inplace=True))
-        return torch.sigmoid(self.output(features))
+        return features
 
 
 def _sides(first: int, last: int, steps: int) -> list[int]:

@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from cs_lip.priors.generator import weights_by_role
+from cs_lip.priors.precision import convolves_in_bfloat16
 from cs_lip.priors.prunable import Prunable
 from cs_lip.priors.untrained.initialisation import initialise
 
@@ -33,7 +35,10 @@ class UntrainedNetwork(Prunable, ABC):
         input_shape: of one input, ``(channels, height, width)``.
         jitter: the standard deviation of the normal noise that the published fit adds to the input, afresh in each
             iteration; 0 where it adds none.
+        output: the 1x1 convolution from the last feature maps to the image before its sigmoid.
     """
+
+    output: nn.Conv2d
 
     def __init__(
         self, image_shape: tuple[int, int, int], input_shape: tuple[int, int, int], jitter: float = 0.0
@@ -74,8 +79,13 @@ class UntrainedNetwork(Prunable, ABC):
         initialise(self, generator)
         self.project_()
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, *, coarse: bool = False) -> Tensor:
         """Images ``(batch, *image_shape)`` in [0, 1] for inputs ``(batch, *input_shape)``, each drawn on its own.
+
+        Args:
+            inputs: see above.
+            coarse: multiply in bfloat16 up to the last feature maps where `convolves_in_bfloat16`; elsewhere, and in
+                other precisions than float32, it changes nothing.
 
         Raises:
             ValueError: the inputs have another shape, or there is none.
@@ -85,11 +95,18 @@ class UntrainedNetwork(Prunable, ABC):
                 f"inputs of shape {tuple(inputs.shape)} do not fit this network, which takes (batch, "
                 f"{', '.join(map(str, self.input_shape))}); try its sample_input"
             )
-        return torch.cat([self._draw(one[None]) for one in inputs])
+        coarse = coarse and self.dtype == torch.float32 and convolves_in_bfloat16(self.device)
+        return torch.cat([self._draw(one[None], coarse) for one in inputs])
+
+    def _draw(self, one: Tensor, coarse: bool) -> Tensor:
+        """The image ``(1, *image_shape)`` of one input ``(1, *input_shape)``."""
+        with torch.autocast(one.device.type, torch.bfloat16) if coarse else nullcontext():
+            features = self._features(one)
+        return torch.sigmoid(self.output(features.to(self.dtype)))
 
     @abstractmethod
-    def _draw(self, features: Tensor) -> Tensor:
-        """The image ``(1, *image_shape)`` of one input ``(1, *input_shape)``."""
+    def _features(self, features: Tensor) -> Tensor:
+        """The last feature maps of one input ``(1, *input_shape)``, from which ``output`` makes the image."""
 
     def weight_groups(self) -> dict[str, tuple[str, ...]]:
         """See `Prunable.weight_groups`."""

@@ -150,11 +150,11 @@ class Skip(UntrainedNetwork):
         axes = [torch.linspace(0, 1, size) for size in self.input_shape[1:]]
         return torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1])[None].to(self.device, self.dtype)
 
-    def _draw(self, features: Tensor) -> Tensor:
+    def _features(self, features: Tensor) -> Tensor:
         draw: Callable[[Tensor], Tensor] = nn.Identity()
         for scale in reversed(self.scales):
             draw = partial(scale, deeper=draw)
-        return torch.sigmoid(self.output(draw(features)))
+        return draw(features)
 
     def weight_groups(self) -> dict[str, tuple[str, ...]]:
         """See `UntrainedNetwork.weight_groups`; the skip of the first scale reads the input too."""

@@ -54,7 +54,7 @@ class UNet(UntrainedNetwork):
         self.up = nn.ModuleList(_pair(2 * width, width, norm=False) for width in widths[:-1])
         self.output = nn.Conv2d(widths[0], shape[0], 1)
 
-    def _draw(self, features: Tensor) -> Tensor:
+    def _features(self, features: Tensor) -> Tensor:
         first, *deeper = self.down
         levels = [first(features)]
         for pair in deeper:
@@ -64,7 +64,7 @@ class UNet(UntrainedNetwork):
             beside = levels.pop()
             height, width = beside.shape[-2:]
             features = pair(torch.cat([grow(features)[..., :height, :width], beside], 1))
-        return torch.sigmoid(self.output(features))
+        return features
 
 
 def _pair(fan_in: int, fan_out: int, *, norm: bool) -> nn.Sequential:
