@@ -467,8 +467,8 @@ def test_coarse_is_close_where_it_is_fast_and_exact_elsewhere(
         float((mine - exact).detach().norm() / exact.detach().norm()) for mine, exact in (images, slopes)
     )
     assert images[0].dtype == torch.float32
-    if fast:  # rounding counts for more in slopes, where batch norm takes what is common to all pixels away
-        assert 0 < image_error < 0.03 and 0 < slope_error < 0.4
+    if fast:
+        assert 0 < image_error < 0.005 and 0 < slope_error < 0.4  # norms over a few pixels amplify
     else:
         assert image_error == slope_error == 0
     double = small(name).double()

@@ -14,6 +14,7 @@ from cs_lip.priors.untrained.network import (
     grown,
     halvings,
     image_norm,
+    products,
 )
 
 
@@ -60,12 +61,13 @@ class DeepDecoder(UntrainedNetwork):
         self.norms = nn.ModuleList(image_norm(count) for count in counts[1:])
         self.output = nn.Conv2d(counts[-1], shape[0], 1, bias=False)
 
-    def _features(self, features: Tensor) -> Tensor:
-        for conv, norm, size in zip(self.convs, self.norms, self.sizes, strict=True):
-            features = conv(features)
-            if size is not None:
-                features = grown(features, "bilinear", size)
-            features = norm(nn.functional.relu(features, inplace=True))
+    def _features(self, features: Tensor, coarse: bool) -> Tensor:
+        with products(coarse):
+            for conv, norm, size in zip(self.convs, self.norms, self.sizes, strict=True):
+                features = conv(features)
+                if size is not None:
+                    features = grown(features, "bilinear", size)
+                features = norm(nn.functional.relu(features, inplace=True))
         return features
 
 
@@ -116,11 +118,12 @@ class ConvDecoder(UntrainedNetwork):
         self.norms = nn.ModuleList(image_norm(count) for count in counts[1:])
         self.output = nn.Conv2d(counts[-1], shape[0], 1, bias=False)
 
-    def _features(self, features: Tensor) -> Tensor:
-        for conv, norm, size in zip(self.convs, self.norms, self.sizes, strict=True):
-            if size is not None:
-                features = nn.functional.interpolate(features, size, mode=self.upsampling)
-            features = norm(nn.functional.relu(conv(features), inplace=True))
+    def _features(self, features: Tensor, coarse: bool) -> Tensor:
+        with products(coarse):
+            for conv, norm, size in zip(self.convs, self.norms, self.sizes, strict=True):
+                if size is not None:
+                    features = nn.functional.interpolate(features, size, mode=self.upsampling)
+                features = norm(nn.functional.relu(conv(features), inplace=True))
         return features
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, get_args
 
 import torch
@@ -84,8 +84,8 @@ class UntrainedNetwork(Prunable, ABC):
 
         Args:
             inputs: see above.
-            coarse: multiply in bfloat16 up to the last feature maps where `convolves_in_bfloat16`; elsewhere, and in
-                other precisions than float32, it changes nothing.
+            coarse: multiply in bfloat16 where `convolves_in_bfloat16`, but for the last layer; elsewhere, and in other
+                precisions than float32, it changes nothing.
 
         Raises:
             ValueError: the inputs have another shape, or there is none.
@@ -100,17 +100,20 @@ class UntrainedNetwork(Prunable, ABC):
 
     def _draw(self, one: Tensor, coarse: bool) -> Tensor:
         """The image ``(1, *image_shape)`` of one input ``(1, *input_shape)``."""
-        with torch.autocast(one.device.type, torch.bfloat16) if coarse else nullcontext():
-            features = self._features(one)
-        return torch.sigmoid(self.output(features.to(self.dtype)))
+        return torch.sigmoid(self.output(self._features(one, coarse).to(self.dtype)))
 
     @abstractmethod
-    def _features(self, features: Tensor) -> Tensor:
+    def _features(self, features: Tensor, coarse: bool) -> Tensor:
         """The last feature maps of one input ``(1, *input_shape)``, from which ``output`` makes the image."""
 
     def weight_groups(self) -> dict[str, tuple[str, ...]]:
         """See `Prunable.weight_groups`."""
         return weights_by_role(self)
+
+
+def products(coarse: bool) -> AbstractContextManager[object]:
+    """Where convolutions of float32 numbers multiply in bfloat16 and give bfloat16, if they may be ``coarse``."""
+    return torch.autocast("cpu", torch.bfloat16) if coarse else nullcontext()
 
 
 def image_norm(channels: int, *, affine: bool = True) -> nn.BatchNorm2d:

@@ -6,7 +6,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from cs_lip.priors.untrained.network import UntrainedNetwork, checked_numbers, checked_shape, halvings, image_norm
+from cs_lip.priors.untrained.network import (
+    UntrainedNetwork,
+    checked_numbers,
+    checked_shape,
+    halvings,
+    image_norm,
+    products,
+)
 
 
 class UNet(UntrainedNetwork):
@@ -54,7 +61,11 @@ class UNet(UntrainedNetwork):
         self.up = nn.ModuleList(_pair(2 * width, width, norm=False) for width in widths[:-1])
         self.output = nn.Conv2d(widths[0], shape[0], 1)
 
-    def _features(self, features: Tensor) -> Tensor:
+    def _features(self, features: Tensor, coarse: bool) -> Tensor:
+        with products(coarse):
+            return self._mapped(features)
+
+    def _mapped(self, features: Tensor) -> Tensor:
         first, *deeper = self.down
         levels = [first(features)]
         for pair in deeper:
