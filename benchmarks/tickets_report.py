@@ -126,8 +126,8 @@ def table(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: str)
     ]
     parts = [cell.split("/") for cell in todo if not cell.startswith("speed")]
     methods = list(dict.fromkeys(part[0] for part in parts))
-    places = {(part[0], float(part[1]) if len(part) > 1 else 1.0) for part in parts}
-    order = sorted(places, key=lambda place: (methods.index(place[0]), -place[1]))
+    measured = {(part[0], float(part[1]) if len(part) > 1 else 1.0) for part in parts if "/".join(part) in rows}
+    order = sorted(measured, key=lambda place: (methods.index(place[0]), -place[1]))
     lines += [_line(rows, method, density, counts) for method, density in order]
     lines += ["", "| required of tickets by magnitude | goal | measured | |", "| --- | ---: | ---: | --- |"]
     for goal in goals(rows, config):
@@ -141,9 +141,7 @@ def table(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: str)
 
 
 def _line(rows: Rows, method: str, density: float, counts: Sequence[int]) -> str:
-    found = {0: rows["dense"]} if method == "dense" and "dense" in rows else of_method(rows, method, density)
-    if not found:
-        return f"| `{method}` | {density:g} | not run |" + " |" * (2 * len(counts) + 2)
+    found = {0: rows["dense"]} if method == "dense" else of_method(rows, method, density)
     first = next(iter(found.values()))
     errors = [error for row in found.values() for error in row["own_mse"]]
     agreed = [row["agreement_db"] for row in found.values() if "agreement_db" in row]
@@ -169,12 +167,14 @@ def _below(loss: Interval | None, rows: Rows, method: str, density: float, m: in
 def _remarks(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: str) -> list[str]:
     scale, software, hardware = config["scale"], config["versions"], config["machine"]
     finding = scale["finding"]
-    missing = sum(cell not in rows for cell in todo)
+    missing = [f"`{cell}`" for cell in todo if cell not in rows]
     return [
         "- PSNR in dB, means over targets and seeds; in brackets the difference to the dense generator on the same "
         "targets, an interval of 95 % by bootstrap over pictures and seeds. How far a ticket draws the dense "
         "generator's images is told at the same latents.",
-        f"- Not run: {missing} of {len(todo)} cells." if missing else f"- All {len(todo)} cells were run.",
+        f"- Not run, {len(missing)} of {len(todo)} cells (method, density, seed): {', '.join(missing)}."
+        if missing
+        else f"- All {len(todo)} cells were run.",
         f"- Every ticket but the controls: {finding['rounds']} rounds of {finding['steps']} steps of distillation at "
         f"batch {finding['batch']} and {finding['final_steps']} at the end; the controls `shuffled`, `reinitialised` "
         f"and `narrow` make as many steps at once, and so does `bernoulli` after {finding['learned_steps']} steps that "
