@@ -20,6 +20,7 @@ from sweeps import numbers, run_here, tiny_grid, tiny_plan, tiny_weights
 from cs_lip.evaluation.acquisition import acquire, build_operator
 from cs_lip.evaluation.metrics import mse, psnr, ssim
 from cs_lip.evaluation.sweep.cells import Cell, Target, cell_from_json
+from cs_lip.evaluation.sweep.claims import Claim, Verdict, judge, read_verdicts, stored_verdicts, write_verdicts
 from cs_lip.evaluation.sweep.collect import collect
 from cs_lip.evaluation.sweep.folder import SweepFolder
 from cs_lip.evaluation.sweep.plan import IMAGES_AT_ONCE, Method, expand, plan_to_table
@@ -344,6 +345,14 @@ def test_ready_plans_expand_and_survive_toml(name: str, quick: bool) -> None:
     assert [cell.key for cell in expand(again).cells] == [cell.key for cell in grid.cells]
 
 
+CLAIM = """
+[[claim]]
+says = "pursuit is no worse than itself"
+source = "reflexivity"
+operator = "gaussian"
+ours = "omp"
+rival = "omp"
+"""
 GOOD = 'images = ["in-range:1"]\nmeasurements = [10]\n[[method]]\nsolver = "omp"\n'
 
 
@@ -375,6 +384,11 @@ GOOD = 'images = ["in-range:1"]\nmeasurements = [10]\n[[method]]\nsolver = "omp"
         (GOOD.replace('"omp"', "3"), "must be text"),
         (GOOD.replace('solver = "omp"', 'prior = "skip"'), "says no solver"),
         ("images = [", "no TOML"),
+        (GOOD + '[[claim]]\nsays = "better"\n', "no source"),
+        (GOOD + CLAIM.replace("rival", "rivals"), "try 'rival'"),
+        (GOOD + CLAIM.replace('"gaussian"', '"denoise"'), "operator of a claim"),
+        (GOOD + CLAIM + "at_least = nan\n", "finite"),
+        ("claim = 3\n" + GOOD, "no tables"),
     ],
 )
 def test_plans_that_are_refused(tmp_path: Path, text: str, says: str) -> None:
@@ -424,6 +438,22 @@ def test_quick_needs_its_table(tmp_path: Path) -> None:
     assert read_plan(path).measurements == (10,)
 
 
+def test_a_small_form_claims_what_it_measures(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    small = "[quick]\noperator = ['inpaint']\n"
+    path.write_text(
+        "operator = ['gaussian', 'inpaint']\n" + GOOD + CLAIM + CLAIM.replace("gaussian", "inpaint") + small
+    )
+    assert [claim.operator for claim in read_plan(path).claims] == ["gaussian", "inpaint"]
+    assert [claim.operator for claim in read_plan(path, quick=True).claims] == ["inpaint"]
+
+
+def test_a_claim_on_an_unknown_method_is_said(weights: str) -> None:
+    claim = Claim("better", "nobody", "gaussian", "omp", "opm")
+    (note,) = expand(tiny_plan(weights, claims=(claim,))).notes
+    assert "'opm'" in note and "(omp)" in note
+
+
 # --- the summary ------------------------------------------------------------------------------------------------------
 
 
@@ -443,3 +473,46 @@ def test_a_summary_pairs_images_and_seeds() -> None:
     assert first.success.estimate == 4 / 8  # 40, 41, 50 and 51 dB
     assert (second.gain.estimate, second.gain.low, second.gain.high) == (-1.5, -1.5, -1.5)  # type: ignore[union-attr]
     assert third.gain.estimate == -20.5  # type: ignore[union-attr]
+
+
+# --- claims -----------------------------------------------------------------------------------------------------------
+
+
+def test_claims_are_judged_by_paired_differences() -> None:
+    dense = [row(name, seed, "auto", 20 + 10 * place) for place, name in enumerate("abcd") for seed in range(2)]
+    at_200 = [dataclasses.replace(each, m=200, psnr=each.psnr + 5) for each in dense]
+    ticket = [dataclasses.replace(each, ticket="t", psnr=each.psnr - 0.5) for each in (*dense, *at_200)]
+    other = [dataclasses.replace(each, operator="inpaint", psnr=0.0) for each in ticket]
+    infinite = dataclasses.replace(dense[0], image="e", psnr=math.inf)
+    rows = [dataclasses.replace(each, operator="gaussian") for each in (*dense, *at_200, *ticket, infinite)] + other
+    claims = [
+        Claim("as good", "me", "gaussian", "auto t", "auto", -0.5),
+        Claim("better", "me", "gaussian", "auto t", "auto"),
+        Claim("better", "me", "gaussian", "auto t", "tv"),
+    ]
+    held, lost, missing = judge(claims, rows)
+    assert (held.holds, lost.holds, missing.holds) == (True, False, None)
+    assert held.measured == lost.measured == "-0.50 dB (-0.50 to -0.50)" and missing.measured == ""
+    assert held.claim == "as good (me)"
+    assert held.asked == "auto t over auto, gaussian: at least -0.50 dB"
+
+
+def test_verdicts_are_stored_and_read(tmp_path: Path) -> None:
+    verdicts = [Verdict("a", "b", "c", True, "this sweep"), Verdict("a", "b", "", None, "x.json")]
+    assert read_verdicts(tmp_path) == [] == stored_verdicts(tmp_path / "nowhere")
+    write_verdicts(tmp_path, verdicts)
+    assert read_verdicts(tmp_path) == verdicts
+    write_verdicts(tmp_path, [])
+    assert list(tmp_path.iterdir()) == []
+    entry = {"claim": "a", "asked": "b", "measured": "c", "holds": False}
+    (tmp_path / "bench.json").write_text(json.dumps({"verdicts": [entry], "rows": 3}))
+    (tmp_path / "other.json").write_text("[1, 2]")
+    assert stored_verdicts(tmp_path) == [Verdict("a", "b", "c", False, "bench.json")]
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[3]", '[{"claim": "a", "asked": "b", "measured": "c", "holds": 2}]'])
+def test_damaged_verdicts(tmp_path: Path, text: str) -> None:
+    (tmp_path / "verdicts.json").write_text(text)
+    with pytest.raises(ValueError, match="try ") as caught:
+        read_verdicts(tmp_path)
+    assert_one_sentence(caught.value)

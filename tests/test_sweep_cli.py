@@ -5,11 +5,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
 from click.testing import CliRunner, Result
 from sweeps import numbers, tiny_plan, tiny_weights
 
 from cs_lip.cli.main import main
 from cs_lip.cli.sweep import INTERRUPTED
+from cs_lip.evaluation.sweep.claims import read_verdicts
 from cs_lip.evaluation.sweep.plan import expand
 from cs_lip.evaluation.sweep.plan_file import plan_text
 from cs_lip.evaluation.sweep.table import read_rows
@@ -69,6 +71,26 @@ def test_a_plan_in_a_file(here: Path) -> None:
     # the plan as it was run is a plan
     assert run("out/plan.toml", "--out", "copy", "--executor", "local").exit_code == 0
     assert numbers(read_rows(Path("copy"))) == numbers(rows)
+
+
+def test_claims_get_verdicts_and_stored_results_are_told(here: Path) -> None:
+    claim = {"says": "pursuit is no worse than itself", "source": "logic", "operator": "gaussian"}
+    plan = tomllib.loads(Path("plan.toml").read_text()) | {"results": "stored"}
+    plan["claim"] = [claim | {"ours": "omp", "rival": "omp"}, claim | {"ours": "omp", "rival": "tv"}]
+    Path("claims.toml").write_text(tomli_w.dumps(plan))
+    Path("stored").mkdir()
+    stored = {"claim": "water is wet", "asked": "touch", "measured": "wet", "holds": True}
+    Path("stored/water.json").write_text(json.dumps({"verdicts": [stored]}))
+    result = run("claims.toml", "--out", "out", "--executor", "local")
+    assert result.exit_code == 0, result.output
+    assert "Holds: pursuit is no worse than itself (logic). Asked: omp over omp" in result.stdout
+    assert "Not measured: pursuit" in result.stdout
+    assert "Holds: water is wet. Asked: touch.\n  wet, by water.json" in result.stdout
+    assert "'tv'" in result.stderr
+    assert [verdict.holds for verdict in read_verdicts(Path("out"))] == [True, None, True]
+    page = CliRunner().invoke(main, ["report", "out"])
+    assert page.exit_code == 0, page.output
+    assert "water is wet" in Path("out/report.html").read_text()
 
 
 def test_quick_and_then_the_whole_in_one_folder(here: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from cs_lip.cli.inputs import bad_input
 from cs_lip.evaluation.statistics import Interval
+from cs_lip.evaluation.sweep.claims import HOLDS, Verdict, judge, stored_verdicts, write_verdicts
 from cs_lip.evaluation.sweep.collect import collect
 from cs_lip.evaluation.sweep.estimate import estimate
 from cs_lip.evaluation.sweep.executors import NAMES, find_executor
@@ -20,6 +22,7 @@ from cs_lip.evaluation.sweep.plan_file import plan_from_table, plan_text, read_p
 from cs_lip.evaluation.sweep.run_cell import CLASSICAL, to_bytes
 from cs_lip.evaluation.sweep.summary import Summary, summarise
 from cs_lip.evaluation.sweep.sweep import Scan, compute, scan
+from cs_lip.evaluation.sweep.table import Row
 from cs_lip.evaluation.sweep.targets import pixels
 from cs_lip.priors import load_generator
 from cs_lip.recovery import DEFAULT_SOLVER
@@ -108,7 +111,9 @@ def sweep(
             except KeyboardInterrupt:
                 interrupted = True
         after = collect(folder, expanded.cells, plan_to_table(expanded.plan))
-    _tell(after, failures, folder)
+        verdicts = _verdicts(expanded.plan, after)
+        write_verdicts(folder, verdicts)
+    _tell(after, failures, folder, verdicts)
     if interrupted:
         click.echo("Interrupted: the finished cells are kept, and the same command goes on from here.", err=True)
         raise click.exceptions.Exit(INTERRUPTED)
@@ -168,7 +173,8 @@ def _number(text: str, kind: type[int] | type[float], option: str) -> int | floa
 def _tell_estimate(grid: Grid, out: Path | None, workers: int) -> None:
     found = scan(Path("nowhere") if out is None else out, grid.cells)
     left = len(found.unfinished)
-    click.echo(f"{len(found.cells)} cells of {len(grid.images)} images, {len(found.cells) - left} finished.")
+    images = "1 image" if len(grid.images) == 1 else f"{len(grid.images)} images"
+    click.echo(f"{len(found.cells)} cells of {images}, {len(found.cells) - left} finished.")
     if left == 0:
         return
     guess = estimate(found, lambda sentence: click.echo(sentence, err=True))
@@ -193,10 +199,23 @@ def _write_truths(held: SweepFolder, grid: Grid) -> None:
             held.write_truths([image.name], to_bytes(pixels([image], generator, grid.image_shape)))
 
 
-def _tell(found: Scan, failures: dict[str, str], folder: Path) -> None:
-    rows = [row for key in found.rows for row in found.rows[key]]
+def _verdicts(plan: Plan, found: Scan) -> list[Verdict]:
+    """On the plan's claims, by its rows and by stored results."""
+    stored = stored_verdicts(Path(plan.results)) if plan.results else []
+    return judge(plan.claims, _rows(found)) + stored
+
+
+def _rows(found: Scan) -> list[Row]:
+    return [row for key in found.rows for row in found.rows[key]]
+
+
+def _tell(found: Scan, failures: dict[str, str], folder: Path, verdicts: Sequence[Verdict]) -> None:
+    rows = _rows(found)
     for line in _table(summarise(rows)):
         click.echo(line)
+    for verdict in verdicts:
+        click.echo(f"{HOLDS[verdict.holds]}: {verdict.claim}. Asked: {verdict.asked}.")
+        click.echo(f"  {verdict.measured or 'not measured'}, by {verdict.by}")
     for key, message in list(failures.items())[:5]:
         click.echo(f"The cell {key[:12]} failed: {message}", err=True)
     if len(failures) > 5:

@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from cs_lip.evaluation.sweep.claims import read_verdicts
 from cs_lip.evaluation.sweep.table import Row, read_configuration, read_rows
 from cs_lip.report.curves import MOST_PANELS, error_figure
 from cs_lip.report.density import density_figure
 from cs_lip.report.exhibits import Exhibit, decibels, load_exhibits
 from cs_lip.report.groups import condition_names, condition_of, grouped, mean_of, method_names, method_of, with_interval
 from cs_lip.report.matrix import matrix_figure
-from cs_lip.report.page import Gallery, Page, Panel, Picture, panel, picture_uri
+from cs_lip.report.page import Gallery, Page, Panel, Picture, Table, panel, picture_uri
 from cs_lip.report.phase import SUCCESS_MSE, phase_figure
-from cs_lip.report.sweep_tables import means_table, rows_table
+from cs_lip.report.sweep_tables import claims_table, means_table, rows_table
 from cs_lip.report.transfer import transfer_figure
 
 PLAN_FILE = "plan.toml"
@@ -39,7 +40,7 @@ def sweep_page(folder: Path) -> Page:
         command=COMMAND,
         panels=tuple(_panels(rows, exhibits)),
         gallery=_gallery(exhibits, note) if exhibits else None,
-        tables=(means_table(rows), rows_table(rows)),
+        tables=(*_claims(folder), means_table(rows), rows_table(rows)),
         configuration=_plan(folder),
         versions=_versions(rows),
     )
@@ -136,6 +137,11 @@ def _gallery(exhibits: Sequence[Exhibit], note: str) -> Gallery:
         ]
     counts = sorted({shot.m for exhibit in exhibits for shot in exhibit.shots})
     return Gallery(note, tuple(exhibit.image for exhibit in exhibits), tuple(counts), tuple(pictures))
+
+
+def _claims(folder: Path) -> tuple[Table, ...]:
+    verdicts = read_verdicts(folder)
+    return (claims_table(verdicts),) if verdicts else ()
 
 
 def _plan(folder: Path) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cs_lip.evaluation.statistics import Interval, wilson_interval
+from cs_lip.evaluation.sweep.claims import HOLDS, Verdict
 from cs_lip.evaluation.sweep.table import CSV_FILE, Row
 from cs_lip.report.groups import (
     condition_names,
@@ -45,6 +46,15 @@ ROW_COLUMNS = (
     ("iterations", "iterations", "{}"),
     ("seconds", "seconds", "{:.1f}"),
 )
+
+
+def claims_table(verdicts: Sequence[Verdict]) -> Table:
+    """What is claimed, what was measured, and whether it holds."""
+    lines = tuple(
+        tuple(map(text_entry, (HOLDS[each.holds], each.claim, each.asked, each.measured, each.by))) for each in verdicts
+    )
+    note = "Differences are of PSNR, paired by image and seed, with their 95 % bootstrap intervals."
+    return Table("Claims", note, ("verdict", "claim", "asked", "measured", "by"), lines)
 
 
 def means_table(rows: Sequence[Row]) -> Table:

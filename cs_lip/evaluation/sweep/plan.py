@@ -9,8 +9,10 @@ from typing import Any
 
 from cs_lip.evaluation.acquisition import Outliers
 from cs_lip.evaluation.sweep.cells import Cell, Target
+from cs_lip.evaluation.sweep.claims import Claim
 from cs_lip.evaluation.sweep.operators import NAMES, TASKS, Shape, check_operator, sweep_operator
 from cs_lip.evaluation.sweep.run_cell import CLASSICAL, ticket_label
+from cs_lip.evaluation.sweep.summary import Recoverer
 from cs_lip.evaluation.sweep.targets import targets
 from cs_lip.evaluation.sweep.words import choose
 from cs_lip.priors import DEFAULT_GENERATOR
@@ -83,9 +85,13 @@ class Plan:
         restarts: starts of an image in every search of latents; 0 for each solver's own number.
         generator: a name or a weight file; its image shape is recovered.
         name: of the plan.
+        claims: what the rows are judged by.
+        results: a folder of stored benchmark results, whose verdicts are told beside those on the claims where it
+            exists; empty for none.
 
     Raises:
-        ValueError: a list is empty or holds something twice, or a value that cannot be.
+        ValueError: a list is empty or holds something twice, a value that cannot be, or a claim on an operator that the
+            plan has not.
     """
 
     methods: tuple[Method, ...]
@@ -99,6 +105,8 @@ class Plan:
     restarts: int = 0
     generator: str = DEFAULT_GENERATOR
     name: str = "sweep"
+    claims: tuple[Claim, ...] = ()
+    results: str = ""
 
     def __post_init__(self) -> None:
         for key in ("methods", "images", "operator", "noise", "outliers", "fidelity"):
@@ -117,6 +125,8 @@ class Plan:
                 raise ValueError(f"the noise must be a finite standard deviation of at least 0, got {level}; try 0.01")
         for share in self.outliers:
             _ = Outliers(share) if share else None
+        for claim in self.claims:
+            choose(claim.operator, self.operator, "operator of a claim")
         if not self.measurements and not set(self.operator) <= TASKS.keys():
             raise ValueError("the plan's grid is empty: it has no measurements; try measurements = [50, 100, 200]")
         if not 1 <= self.seeds <= 10**6:
@@ -185,14 +195,15 @@ def expand(plan: Plan) -> Grid:
         for batch in batches
     )
     resolved = Plan(**(vars(plan) | {"methods": tuple(method for method, _ in methods), "generator": generator}))
-    return Grid(resolved, shape, images, cells, notes)
+    return Grid(resolved, shape, images, cells, (*notes, *_unknown_labels(resolved)))
 
 
 def plan_to_table(plan: Plan) -> dict[str, Any]:
     """The plan as `plan_from_table` reads it, for TOML and JSON."""
     table = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(plan).items()}
     methods = [{key: text for key, text in asdict(method).items() if text} for method in table.pop("methods")]
-    return table | {"method": methods}
+    claims = [asdict(claim) for claim in table.pop("claims")]
+    return table | {"method": methods} | ({"claim": claims} if claims else {})
 
 
 def _generator(name: str) -> tuple[str, str, Shape]:
@@ -244,6 +255,18 @@ def _methods(plan: Plan, generator: str) -> tuple[list[tuple[Method, str]], tupl
     if twice:
         raise ValueError(f"two tickets are called {twice[0]!r:.80}; try other file names")
     return list(found.items()), tuple(notes)
+
+
+def _unknown_labels(plan: Plan) -> list[str]:
+    """What to say of claims on methods that the plan has not."""
+    known = [Recoverer(each.solver, each.prior, ticket_label(each.ticket)).label for each in plan.methods]
+    asked = dict.fromkeys(label for claim in plan.claims for label in (claim.ours, claim.rival))
+    return [
+        f"The plan claims something of {label!r:.80}, which is none of its methods ({', '.join(known)}), so it goes "
+        "without."
+        for label in asked
+        if label not in known
+    ]
 
 
 def _bundled(method: Method, generator: str) -> list[str]:

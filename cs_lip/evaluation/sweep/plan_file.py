@@ -9,6 +9,7 @@ from typing import Any
 
 import tomli_w
 
+from cs_lip.evaluation.sweep.claims import Claim
 from cs_lip.evaluation.sweep.plan import Method, Plan, plan_to_table
 from cs_lip.evaluation.sweep.words import choose
 
@@ -20,9 +21,10 @@ LISTS: dict[str, type] = {
     "outliers": float,
     "fidelity": str,
 }
-VALUES: dict[str, type] = {"seeds": int, "restarts": int, "generator": str, "name": str}
+VALUES: dict[str, type] = {"seeds": int, "restarts": int, "generator": str, "name": str, "results": str}
 METHOD_KEYS = tuple(each.name for each in fields(Method))
-KEYS = (*LISTS, *VALUES, "method")
+CLAIM_KEYS = tuple(each.name for each in fields(Claim))
+KEYS = (*LISTS, *VALUES, "method", "claim")
 MAX_BYTES = 2**20
 
 
@@ -77,10 +79,11 @@ def plan_from_table(table: Mapping[str, Any], source: str) -> Plan:
     given |= {name: _value(table[name], name, kind) for name, kind in VALUES.items() if name in table}
     if "images" not in given:
         raise ValueError(f'the plan {source:.120} says no images; try images = ["in-range:4", "astronaut"]')
-    methods = table.get("method", [])
-    if not isinstance(methods, list) or not all(isinstance(each, Mapping) for each in methods):
-        raise ValueError(f"the methods of the plan {source:.120} are no tables; try [[method]] and below it a solver")
-    return Plan(methods=tuple(_method(each) for each in methods), **given)
+    methods = _tables(table.get("method", []), f"methods of the plan {source:.120}", "[[method]] and below it a solver")
+    claims = _tables(table.get("claim", []), f"claims of the plan {source:.120}", "[[claim]] and below it what it says")
+    return Plan(
+        methods=tuple(_method(each) for each in methods), claims=tuple(_claim(each) for each in claims), **given
+    )
 
 
 def _parsed(content: bytes, source: str, quick: bool) -> Plan:
@@ -92,7 +95,12 @@ def _parsed(content: bytes, source: str, quick: bool) -> Plan:
     smaller = table.pop("quick", None)
     if quick and not isinstance(smaller, dict):
         raise ValueError(f"the plan {source:.120} has no table [quick]; try it without --quick")
-    return plan_from_table(table | (smaller if quick and smaller else {}), source)
+    if quick and smaller:
+        table |= smaller
+        # A small form measures less, so it says less.
+        operators = _list(table.get("operator", []), "operator", str)
+        table["claim"] = [each for each in table.get("claim", []) if each.get("operator") in operators]
+    return plan_from_table(table, source)
 
 
 def _method(table: Mapping[str, Any]) -> Method:
@@ -101,6 +109,20 @@ def _method(table: Mapping[str, Any]) -> Method:
     if "solver" not in table:
         raise ValueError('a method of the plan says no solver; try solver = "auto"')
     return Method(**{key: _value(value, key, str) for key, value in table.items()})
+
+
+def _claim(table: Mapping[str, Any]) -> Claim:
+    for key in table:
+        choose(key, CLAIM_KEYS, "key of a claim,")
+    if missing := [key for key in CLAIM_KEYS if key != "at_least" and key not in table]:
+        raise ValueError(f"a claim of the plan has no {missing[0]}; try {missing[0]} = {_EXAMPLES[missing[0]]}")
+    return Claim(**{key: _value(value, key, float if key == "at_least" else str) for key, value in table.items()})
+
+
+def _tables(given: Any, what: str, attempt: str) -> list[Mapping[str, Any]]:
+    if not isinstance(given, list) or not all(isinstance(each, Mapping) for each in given):
+        raise ValueError(f"the {what} are no tables; try {attempt}")
+    return given
 
 
 def _list(given: Any, name: str, kind: type) -> tuple[Any, ...]:
@@ -131,4 +153,10 @@ _EXAMPLES = {
     "solver": '"auto"',
     "prior": '"skip"',
     "ticket": '"bundled"',
+    "results": '"benchmarks/results"',
+    "says": '"a ticket is as good as the dense network"',
+    "source": '"Wu et al. 2023"',
+    "ours": '"latent-search digiface-dcgan-02"',
+    "rival": '"latent-search"',
+    "at_least": "-0.1",
 }
