@@ -46,20 +46,20 @@ from cs_lip.tickets.controls import random_mask
 NAME = "ticket_tuning"
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket", "china", "retina")
 MEASUREMENTS, NOISES = (500, 1000, 200, 2000, 5000), (0.05, 0.01)
-DENSITIES, OWN = (0.2, 0.1, 0.5, 0.05), (0.2, 0.5)
+DENSITIES, OTHERS, OWN = (0.2, 0.1), (0.5, 0.05), (0.2, 0.5)
 LAYERS = 5
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 
 VARIANTS = (
     "search",
     "all",
-    *(f"ticket-{density:g}" for density in DENSITIES),
-    *(f"random-{density:g}" for density in DENSITIES),
+    *(f"{kind}-{density:g}" for density in DENSITIES for kind in ("ticket", "random")),
     *(f"layer-{layer}" for layer in range(1, LAYERS + 1)),
     *(f"last-{count}" for count in range(1, LAYERS)),
+    *(f"{kind}-{density:g}" for density in OTHERS for kind in ("ticket", "random")),
     *(name for density in OWN for name in (f"search-own-{density:g}", f"own-{density:g}")),
 )
-"""What a cell does; a search before what goes on from it."""
+"""What a cell does, the most telling first; a search before what goes on from it."""
 
 
 @dataclass(frozen=True)

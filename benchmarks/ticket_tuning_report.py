@@ -60,7 +60,8 @@ def table(rows: Rows, variants: Sequence[str], config: dict[str, Any], command: 
         lines += [f"Mean PSNR in dB over {len(scale['pictures'])} real pictures, noise {noise:g}:", ""]
         lines += ["| tuned | of all weights " + "".join(f"| m = {m} " for m in counts) + "|"]
         lines += ["| --- | ---: |" + " ---: |" * len(counts)]
-        lines += [_line(rows, noise, name, counts) for name in variants]
+        measured = [name for name in variants if any(f"{m}/{noise:g}/{name}" in rows for m in counts)]
+        lines += [_line(rows, noise, name, counts) for name in measured]
         lines.append("")
     lines += [f"| a ticket over all weights, m <= {GOAL_UP_TO} | goal | measured | |", "| --- | ---: | ---: | --- |"]
     for goal in goals(rows, config):
@@ -75,7 +76,7 @@ def table(rows: Rows, variants: Sequence[str], config: dict[str, Any], command: 
 def _line(rows: Rows, noise: float, name: str, counts: Sequence[int]) -> str:
     found = [rows.get(f"{m}/{noise:g}/{name}") for m in counts]
     shares = [row["share"] for row in found if row is not None]
-    parts = [f"`{name}`", f"{shares[0]:.3f}" if shares else "not run"]
+    parts = [f"`{name}`", f"{shares[0]:.3f}"]
     for m, row in zip(counts, found, strict=True):
         gain = over_all(rows, m, noise, name)
         level = "-" if row is None else f"{statistics.fmean(row['psnr']):.2f}"
