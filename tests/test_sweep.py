@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -23,7 +24,7 @@ from cs_lip.evaluation.sweep.cells import Cell, Target, cell_from_json
 from cs_lip.evaluation.sweep.claims import Claim, Verdict, judge, read_verdicts, stored_verdicts, write_verdicts
 from cs_lip.evaluation.sweep.collect import collect
 from cs_lip.evaluation.sweep.folder import SweepFolder
-from cs_lip.evaluation.sweep.plan import IMAGES_AT_ONCE, Method, expand, plan_to_table
+from cs_lip.evaluation.sweep.plan import IMAGES_AT_ONCE, Method, Plan, expand, plan_to_table
 from cs_lip.evaluation.sweep.plan_file import plan_from_table, plan_text, read_plan, ready_plan, ready_plans
 from cs_lip.evaluation.sweep.run_cell import run_cell
 from cs_lip.evaluation.sweep.summary import summarise
@@ -33,6 +34,8 @@ from cs_lip.evaluation.sweep.targets import pixels, targets
 from cs_lip.priors import load_generator
 from cs_lip.recovery import SOLVERS, Adam, recover
 from cs_lip.recovery.untrained_fit import UntrainedFit
+from cs_lip.tickets import Mask, Ticket, write_ticket
+from cs_lip.tickets.transfer import about_generator
 
 
 @pytest.fixture(scope="module")
@@ -452,6 +455,27 @@ def test_a_claim_on_an_unknown_method_is_said(weights: str) -> None:
     claim = Claim("better", "nobody", "gaussian", "omp", "opm")
     (note,) = expand(tiny_plan(weights, claims=(claim,))).notes
     assert "'opm'" in note and "(omp)" in note
+
+
+def test_a_ticket_beside_its_dense_generator(tmp_path: Path, short_adam: None) -> None:
+    name, path = "mnist-dcgan-28", tmp_path / "half.safetensors"
+    weight = load_generator(name).get_parameter("main.3.weight").detach()
+    mask = Mask({"main.3.weight": weight.abs() > weight.abs().median()})
+    write_ticket(path, Ticket(mask, None, replace(about_generator(name), criterion="magnitude")))
+    methods = (Method("adam"), Method("adam", ticket=str(path)))
+    grid = expand(Plan(methods, ("in-range:2",), (60,), generator=name))
+    rows = run_here(tmp_path / "out", grid)
+    assert [(row.ticket, row.density, row.criterion) for row in rows[:2]] == [("", 1.0, "")] * 2
+    assert [(row.ticket, row.criterion, row.prior) for row in rows[2:]] == [("half", "magnitude", name)] * 2
+    assert rows[2].density == pytest.approx(0.5, abs=1e-3)
+    assert rows[2].psnr != rows[0].psnr
+    labels = [each.recoverer.label for each in summarise(rows)]
+    assert labels == ["adam", "adam half"]
+    write_ticket(path, Ticket(mask, None, replace(about_generator(name), criterion="random")))
+    with pytest.raises(ValueError, match="has changed") as caught:
+        run_cell(grid.cells[-1])
+    assert_one_sentence(caught.value)
+    assert expand(Plan(methods, ("in-range:2",), (60,), generator=name)).cells[-1].key != grid.cells[-1].key
 
 
 # --- the summary ------------------------------------------------------------------------------------------------------
