@@ -69,7 +69,8 @@ def label_numbers(axis: Axes, values: Sequence[float], most: int = 8) -> None:
     """The numbers that were measured as ticks of a logarithmic axis, about ``most`` of them, evenly taken."""
     step = -(-len(values) // most)
     axis.set_xticks(values[::step])
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    # Counts are told whole; densities, which are hardly ever round, are not.
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value > 1 else f"{value:.2g}"))
     axis.xaxis.set_minor_locator(NullLocator())
 
 

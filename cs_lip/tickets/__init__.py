@@ -6,7 +6,7 @@ from cs_lip.tickets.criteria import CRITERIA, Evidence, score
 from cs_lip.tickets.mask import DEFAULT_ROLES, Density, Mask
 from cs_lip.tickets.schedules import densities
 from cs_lip.tickets.selection import select
-from cs_lip.tickets.store import load_ticket
+from cs_lip.tickets.store import bundled_tickets, load_ticket
 from cs_lip.tickets.synflow import synflow_mask
 from cs_lip.tickets.ticket import About, Ticket, read_ticket, write_ticket
 from cs_lip.tickets.timing import Timing, time_prior
@@ -21,6 +21,7 @@ __all__ = [
     "Mask",
     "Ticket",
     "Timing",
+    "bundled_tickets",
     "channel_mask",
     "compact",
     "dense_channels",
