@@ -151,7 +151,7 @@ def narrow(finder: Finder, density: float, seed: int) -> Ticket:
 METHODS: Mapping[str, Callable[[Finder, float, int], Ticket]] = {
     "magnitude": partial(pruned, criterion="magnitude"),
     "random": partial(pruned, criterion="random"),
-    "channels": partial(pruned, criterion="magnitude", allocation="global", granularity="channel"),
+    "channels": partial(pruned, criterion="magnitude", allocation="uniform", granularity="channel"),
     "magnitude-global": partial(pruned, criterion="magnitude", allocation="global"),
     "sensitivity": partial(pruned, criterion="sensitivity"),
     "taylor": partial(pruned, criterion="taylor", by_loss=True),

@@ -73,7 +73,7 @@ QUICK = Scale(steps=1, final_steps=1, fit_steps=1, rounds=1, measurements=())
 
 TEACHING = DistillationSettings(batch=16)
 WEIGHTS = SearchSettings(1.0, allocation="erk", rewind="learning-rate", trained=True, seed=SEED)
-CHANNELS = replace(WEIGHTS, allocation="global", granularity="channel")
+CHANNELS = replace(WEIGHTS, allocation="uniform", granularity="channel")
 MASK = SearchSettings(0.2, seed=SEED)
 
 
