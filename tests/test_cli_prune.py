@@ -108,7 +108,8 @@ def test_a_search_that_is_stopped_says_how_to_go_on(folder: Path, monkeypatch: p
 @pytest.mark.parametrize(
     "options",
     [
-        ("--granularity=channel", "--allocation=uniform"),
+        ("--granularity=channel", "--allocation=global"),
+        ("--granularity=channel",),
         ("--granularity=kernel", "--schedule=cubic"),
         ("--criterion=sensitivity",),
         ("--rewind=initial", "--criterion=taylor"),

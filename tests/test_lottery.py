@@ -302,6 +302,12 @@ def test_settings_that_make_no_search_are_refused(asked: dict[str, Any]) -> None
     assert_one_sentence(refused.value)
 
 
+def test_channels_share_the_density_evenly_unless_it_is_said() -> None:
+    assert SearchSettings(0.2).allocation == SearchSettings(0.2, granularity="kernel").allocation == "global"
+    assert SearchSettings(0.2, granularity="channel").allocation == "uniform"
+    assert SearchSettings(0.2, granularity="channel", allocation="global").allocation == "global"
+
+
 @pytest.mark.parametrize(
     "asked",
     [

@@ -42,7 +42,11 @@ GRANULARITIES = ("weight", "kernel", "channel")
 )
 @click.option("--rounds", type=int, help="Levels of pruning.  [default: 20 % of what is left in each]")
 @click.option("--schedule", type=click.Choice(list(SCHEDULES)), default=SearchSettings.schedule, show_default=True)
-@click.option("--allocation", type=click.Choice(list(ALLOCATIONS)), default="global", show_default=True)
+@click.option(
+    "--allocation",
+    type=click.Choice(list(ALLOCATIONS)),
+    help="How layers share the density.  [default: global; uniform for channels]",
+)
 @click.option("--granularity", type=click.Choice(GRANULARITIES), default="weight", show_default=True)
 @click.option("--rewind", type=click.Choice(list(REWINDS)), help="[default: learning-rate; initial with --prior]")
 @click.option("--rewind-step", type=int, default=0, help="The step, with --rewind step.")
@@ -120,9 +124,9 @@ def _plan(generator: str | None, prior: str | None, density: float, said: dict[s
             )
             raise ValueError(f"--{shown} goes with --{kind}; try without it")
     settings = {"density": density} | {
-        key: said[key]
-        for key in ("rounds", "schedule", "criterion", "granularity", "allocation", "rewind_step", "seed")
+        key: said[key] for key in ("rounds", "schedule", "criterion", "granularity", "rewind_step", "seed")
     }
+    settings["allocation"] = said["allocation"] or SearchSettings.allocation
     training = {"rewind": said["rewind"], "steps": said["steps"], "final": said["final_steps"]}
     if generator is not None:
         return generator_plan(generator, said["data"], said["batch"], **training, **settings)

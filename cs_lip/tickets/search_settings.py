@@ -22,7 +22,9 @@ class SearchSettings:
         criterion: a name of `cs_lip.tickets.criteria.CRITERIA`.
         granularity: ``weight``, ``kernel`` or ``channel``.
         allocation, floor: how the density is shared among the layers, and the least fraction of each that is kept; see
-            `cs_lip.tickets.selection.select` and `cs_lip.tickets.channels.channel_mask`.
+            `cs_lip.tickets.selection.select` and `cs_lip.tickets.channels.channel_mask`. Without a word it is
+            ``global``, but ``uniform`` for channels: one threshold for all channels can leave a bottleneck (39 of the
+            256 channels behind the face generator's second layer at density 0.2).
         roles: of the weights that may be pruned, `cs_lip.priors.prunable.Prunable.weight_groups`; a channel mask
             names those that `cs_lip.tickets.channels.dense_channels` does.
         rewind: before each training the surviving weights go back to those that the network came with (``start``), to
@@ -42,7 +44,7 @@ class SearchSettings:
     schedule: str = "geometric"
     criterion: str = "magnitude"
     granularity: str = "weight"
-    allocation: str = "global"
+    allocation: str = ""
     floor: float = 0.0
     roles: tuple[str, ...] = DEFAULT_ROLES
     rewind: Rewind = "start"
@@ -54,6 +56,8 @@ class SearchSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings that make no search."""
+        if not self.allocation:
+            object.__setattr__(self, "allocation", "uniform" if self.granularity == "channel" else "global")
         densities(self.schedule, self.density, self.rounds)
         for name, least in (("steps", 1), ("final_steps", 0), ("rewind_step", 0)):
             value = getattr(self, name)
