@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -74,8 +74,17 @@ def best_level(rows: Rows, task: str, config: dict[str, Any]) -> str:
 
 
 def verdicts(rows: Rows, config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every claim as JSON."""
-    return [asdict(verdict) for verdict in judged(rows, config)]
+    """Every claim at each stop, as `cs_lip.evaluation.sweep.claims.stored_verdicts` reads them."""
+    return [
+        {
+            "claim": f"{verdict.claim}, {title}",
+            "asked": f"at least {verdict.goal:+.1f} dB",
+            "measured": "" if (found := verdict.measured[stop]) is None else _shown(found),
+            "holds": None if found is None else found.estimate >= verdict.goal,
+        }
+        for verdict in judged(rows, config)
+        for stop, title in STOPS.items()
+    ]
 
 
 def judged(rows: Rows, config: dict[str, Any]) -> list[Verdict]:

@@ -25,7 +25,7 @@ import torch
 from machine import machine
 from results_files import Row, append_row, code_hash, stored_rows, write_results
 from ticket_methods import METHODS, Finder, Finding, drawn_by, finder, share
-from tickets_report import figure, goals, read_results, table
+from tickets_report import figure, goals, read_results, table, verdicts
 from torch import Tensor
 from tqdm import tqdm
 
@@ -250,7 +250,8 @@ def draw(out: Path) -> None:
 
 
 def write(out: Path, rows: dict[str, Row], todo: list[str], config: dict[str, Any], command: str) -> str:
-    whole = {"command": command, "configuration": config, "todo": todo, "goals": goals(rows, config), "rows": rows}
+    told = {"goals": goals(rows, config), "verdicts": verdicts(rows, config)}
+    whole = {"command": command, "configuration": config, "todo": todo, **told, "rows": rows}
     text = table(rows, todo, config, command)
     write_results(out, NAME, whole, text)
     return text

@@ -112,6 +112,28 @@ def goals(rows: Rows, config: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def verdicts(rows: Rows, config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The goals as `cs_lip.evaluation.sweep.claims.stored_verdicts` reads them."""
+    return [
+        {"claim": f"tickets, {goal['what']}", "asked": _asked(goal), "measured": _measured(goal), "holds": goal["met"]}
+        for goal in goals(rows, config)
+    ]
+
+
+def _unit(goal: dict[str, Any]) -> str:
+    return f" {goal['unit']}" if goal["unit"] else ""
+
+
+def _asked(goal: dict[str, Any]) -> str:
+    return f"{'at most' if goal['most'] else 'at least'} {goal['goal']:g}{_unit(goal)}"
+
+
+def _measured(goal: dict[str, Any]) -> str:
+    """Empty where it was not."""
+    where = f" ({goal['where']})" if goal["where"] else ""
+    return "" if goal["met"] is None else f"{goal['measured']:.2f}{_unit(goal)}{where}"
+
+
 # The table
 
 
@@ -132,11 +154,7 @@ def table(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: str)
     lines += ["", "| required of tickets by magnitude | goal | measured | |", "| --- | ---: | ---: | --- |"]
     for goal in goals(rows, config):
         verdict = {None: "not measured", True: "met", False: "**not met**"}[goal["met"]]
-        where = f" ({goal['where']})" if goal["where"] else ""
-        unit = f" {goal['unit']}" if goal["unit"] else ""
-        measured = "-" if goal["met"] is None else f"{goal['measured']:.2f}{unit}{where}"
-        asked = f"{'at most' if goal['most'] else 'at least'} {goal['goal']:g}{unit}"
-        lines.append(f"| {goal['what']} | {asked} | {measured} | {verdict} |")
+        lines.append(f"| {goal['what']} | {_asked(goal)} | {_measured(goal) or '-'} | {verdict} |")
     return "\n".join([*lines, "", *_remarks(rows, todo, config, command), ""])
 
 

@@ -26,6 +26,8 @@ from cs_lip.seeding import stream
 SIDE = 64
 COILS = 4
 NOISE = 0.01
+DARK = 0.05
+"""The magnitude of the truth below which a phase says nothing, and is left out."""
 
 
 def slice_with_phase(side: int) -> Tensor:
@@ -70,7 +72,8 @@ def main() -> None:
         print(f"{name}: {level:.2f} dB")
         upper.imshow(panel.abs().numpy(), cmap="gray", vmin=0, vmax=1)
         upper.set_title(name + (f": {level:.1f} dB" if math.isfinite(level) else ""), fontsize=10)
-        lower.imshow(panel.angle().numpy(), cmap="twilight", vmin=-math.pi, vmax=math.pi)
+        phase = np.ma.masked_where(truth.abs().numpy() < DARK, panel.angle().numpy())
+        lower.imshow(phase, cmap="twilight", vmin=-math.pi, vmax=math.pi)
         for axis in (upper, lower):
             axis.set_xticks([])
             axis.set_yticks([])
