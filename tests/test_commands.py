@@ -84,7 +84,7 @@ def stocked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setenv("CS_LIP_HOME", str(folder / "home"))
         _make_pictures(folder)
-        (plan,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "sweeps.md").read_text(), re.DOTALL)
+        plan = "\n".join(re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "sweeps.md").read_text(), re.DOTALL))
         (folder / "my-plan.toml").write_text(plan)
         torch.save(tiny_generator().state_dict(), "netG.pth")
         add_generator(folder / "netG.pth", "my-faces")

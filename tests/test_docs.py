@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from test_stylegan2 import as_rosinality, nvlabs_state
 
 import cs_lip.operators
 from cs_lip.evaluation.sweep.executors import NAMES as EXECUTORS
+from cs_lip.evaluation.sweep.plan import expand
 from cs_lip.evaluation.sweep.plan_file import plan_from_table, ready_plans
 from cs_lip.operators import LinearOperator
 from cs_lip.priors import LAYOUTS, SKIP_SETTINGS, UNTRAINED, Options, build, recognise
@@ -132,5 +134,6 @@ def test_the_sweeps_page_has_the_plans_the_executors_and_a_plan_that_runs() -> N
     page = (DOCS / "sweeps.md").read_text()
     listed = set(re.findall(r"^\| `(\w[\w-]*)`(?: \(default\))? \|", page, re.MULTILINE))
     assert listed == {*ready_plans(), *EXECUTORS}
-    (plan,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    assert len(plan_from_table(tomllib.loads(plan), "docs").methods) == 3
+    plan = plan_from_table(tomllib.loads("\n".join(re.findall(r"```toml\n(.*?)```", page, re.DOTALL))), "docs")
+    assert (len(plan.methods), len(plan.claims)) == (3, 1)
+    assert not any("claims" in note for note in expand(replace(plan, images=("in-range:1",))).notes)

@@ -215,7 +215,7 @@ def _tell(found: Scan, failures: dict[str, str], folder: Path, verdicts: Sequenc
         click.echo(line)
     for verdict in verdicts:
         click.echo(f"{HOLDS[verdict.holds]}: {verdict.claim}. Asked: {verdict.asked}.")
-        click.echo(f"  {verdict.measured or 'not measured'}, by {verdict.by}")
+        click.echo(f"  {verdict.measured}, by {verdict.by}" if verdict.measured else f"  {verdict.by}")
     for key, message in list(failures.items())[:5]:
         click.echo(f"The cell {key[:12]} failed: {message}", err=True)
     if len(failures) > 5:
