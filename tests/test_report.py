@@ -23,6 +23,7 @@ from cs_lip.evaluation.measured_spectrum import directions_seen, measured_spectr
 from cs_lip.evaluation.provenance import versions
 from cs_lip.evaluation.run import Measurements, Run
 from cs_lip.evaluation.store import RUN_FILE, save_run
+from cs_lip.evaluation.sweep.claims import Verdict
 from cs_lip.evaluation.sweep.table import Row, write_table
 from cs_lip.operators import Gaussian, SubsampledFourier
 from cs_lip.recovery import recover
@@ -36,7 +37,7 @@ from cs_lip.report.report import write_report
 from cs_lip.report.spectrum import spectrum_figure
 from cs_lip.report.style import encoded, page_svg, save_figure
 from cs_lip.report.sweep_page import sweep_page
-from cs_lip.report.sweep_tables import means_table, rows_table
+from cs_lip.report.sweep_tables import claims_table, means_table, rows_table
 from cs_lip.report.transfer import transfer_figure
 
 
@@ -241,6 +242,16 @@ def test_tables_tell_means_with_their_intervals_and_leave_empty_columns_out() ->
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_claims_has_the_verdict_first() -> None:
+    told = Verdict("a is b", "at least 1", "+2", True, "x.json")
+    table = claims_table([told, Verdict("a is c", "at least 1", "", None, "x.json")])
+    assert table.columns[:3] == ("verdict", "measured", "claim")
+    assert [[entry.text for entry in line][:3] for line in table.rows] == [
+        ["Holds", "+2", "a is b"],
+        ["Not measured", "", "a is c"],
+    ]
 
 
 @pytest.mark.parametrize(("suffix", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])

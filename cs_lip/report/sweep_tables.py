@@ -51,10 +51,10 @@ ROW_COLUMNS = (
 def claims_table(verdicts: Sequence[Verdict]) -> Table:
     """What is claimed, what was measured, and whether it holds."""
     lines = tuple(
-        tuple(map(text_entry, (HOLDS[each.holds], each.claim, each.asked, each.measured, each.by))) for each in verdicts
+        tuple(map(text_entry, (HOLDS[each.holds], each.measured, each.claim, each.asked, each.by))) for each in verdicts
     )
     note = "Differences are of PSNR, paired by image and seed, with their 95 % bootstrap intervals."
-    return Table("Claims", note, ("verdict", "claim", "asked", "measured", "by"), lines)
+    return Table("Claims", note, ("verdict", "measured", "claim", "asked", "by"), lines)
 
 
 def means_table(rows: Sequence[Row]) -> Table:
