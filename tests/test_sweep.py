@@ -451,6 +451,15 @@ def test_a_small_form_claims_what_it_measures(tmp_path: Path) -> None:
     assert [claim.operator for claim in read_plan(path, quick=True).claims] == ["inpaint"]
 
 
+def test_a_small_form_of_the_usual_operator_keeps_its_claims_and_refuses_what_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(GOOD + CLAIM + "[quick]\nmeasurements = 20\n")
+    assert len(read_plan(path, quick=True).claims) == 1
+    path.write_text("claim = 3\n" + GOOD + "[quick]\nmeasurements = 20\n")
+    with pytest.raises(ValueError, match="no tables"):
+        read_plan(path, quick=True)
+
+
 def test_a_claim_on_an_unknown_method_is_said(weights: str) -> None:
     claim = Claim("better", "nobody", "gaussian", "omp", "opm")
     (note,) = expand(tiny_plan(weights, claims=(claim,))).notes
@@ -532,6 +541,10 @@ def test_verdicts_are_stored_and_read(tmp_path: Path) -> None:
     (tmp_path / "bench.json").write_text(json.dumps({"verdicts": [entry], "rows": 3}))
     (tmp_path / "other.json").write_text("[1, 2]")
     assert stored_verdicts(tmp_path) == [Verdict("a", "b", "c", False, "bench.json")]
+    (tmp_path / "bench.json").write_text('{"verdicts": [3]}')
+    with pytest.raises(ValueError, match="damaged") as caught:
+        stored_verdicts(tmp_path)
+    assert_one_sentence(caught.value)
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[3]", '[{"claim": "a", "asked": "b", "measured": "c", "holds": 2}]'])

@@ -98,6 +98,7 @@ def sweep(
         held = SweepFolder(folder)
         held.check()
         engine = find_executor(executor, count, scheduler, folder.resolve() / JOBS)
+        stored = stored_verdicts(Path(plan.results)) if plan.results else []
         held.write_plan(plan_text(expanded.plan))
         _write_truths(held, expanded)
         before = scan(folder, expanded.cells)
@@ -111,7 +112,7 @@ def sweep(
             except KeyboardInterrupt:
                 interrupted = True
         after = collect(folder, expanded.cells, plan_to_table(expanded.plan))
-        verdicts = _verdicts(expanded.plan, after)
+        verdicts = judge(plan.claims, _rows(after)) + stored
         write_verdicts(folder, verdicts)
     _tell(after, failures, folder, verdicts)
     if interrupted:
@@ -197,12 +198,6 @@ def _write_truths(held: SweepFolder, grid: Grid) -> None:
         generator = load_generator(grid.plan.generator)
         for image in missing:
             held.write_truths([image.name], to_bytes(pixels([image], generator, grid.image_shape)))
-
-
-def _verdicts(plan: Plan, found: Scan) -> list[Verdict]:
-    """On the plan's claims, by its rows and by stored results."""
-    stored = stored_verdicts(Path(plan.results)) if plan.results else []
-    return judge(plan.claims, _rows(found)) + stored
 
 
 def _rows(found: Scan) -> list[Row]:

@@ -80,7 +80,7 @@ def stored_verdicts(folder: Path) -> list[Verdict]:
     for path in sorted(folder.glob("*.json")):
         whole = _read(path)
         if isinstance(whole, dict) and isinstance(whole.get("verdicts"), list):
-            found += [_from_json(entry | {"by": path.name}, path) for entry in whole["verdicts"]]
+            found += [_from_json(entry, path, {"by": path.name}) for entry in whole["verdicts"]]
     return found
 
 
@@ -151,11 +151,11 @@ def _read(path: Path) -> object:
         raise ValueError(f"{path!s:.160} is no JSON; try to make it again") from None
 
 
-def _from_json(entry: object, path: Path) -> Verdict:
+def _from_json(given: object, path: Path, also: dict[str, str] | None = None) -> Verdict:
     kinds = {"claim": str, "asked": str, "measured": str, "by": str}
+    entry = given | (also or {}) if isinstance(given, dict) else {}
     if (
-        not isinstance(entry, dict)
-        or entry.keys() != kinds.keys() | {"holds"}
+        entry.keys() != kinds.keys() | {"holds"}
         or not all(isinstance(entry[key], kind) for key, kind in kinds.items())
         or entry["holds"] not in (True, False, None)
     ):

@@ -80,10 +80,8 @@ def plan_from_table(table: Mapping[str, Any], source: str) -> Plan:
     if "images" not in given:
         raise ValueError(f'the plan {source:.120} says no images; try images = ["in-range:4", "astronaut"]')
     methods = _tables(table.get("method", []), f"methods of the plan {source:.120}", "[[method]] and below it a solver")
-    claims = _tables(table.get("claim", []), f"claims of the plan {source:.120}", "[[claim]] and below it what it says")
-    return Plan(
-        methods=tuple(_method(each) for each in methods), claims=tuple(_claim(each) for each in claims), **given
-    )
+    claims = tuple(_claim(each) for each in _claims(table, source))
+    return Plan(methods=tuple(_method(each) for each in methods), claims=claims, **given)
 
 
 def _parsed(content: bytes, source: str, quick: bool) -> Plan:
@@ -98,8 +96,8 @@ def _parsed(content: bytes, source: str, quick: bool) -> Plan:
     if quick and smaller:
         table |= smaller
         # A small form measures less, so it says less.
-        operators = _list(table.get("operator", []), "operator", str)
-        table["claim"] = [each for each in table.get("claim", []) if each.get("operator") in operators]
+        operators = _list(table.get("operator", list(Plan.operator)), "operator", str)
+        table["claim"] = [each for each in _claims(table, source) if each.get("operator") in operators]
     return plan_from_table(table, source)
 
 
@@ -109,6 +107,10 @@ def _method(table: Mapping[str, Any]) -> Method:
     if "solver" not in table:
         raise ValueError('a method of the plan says no solver; try solver = "auto"')
     return Method(**{key: _value(value, key, str) for key, value in table.items()})
+
+
+def _claims(table: Mapping[str, Any], source: str) -> list[Mapping[str, Any]]:
+    return _tables(table.get("claim", []), f"claims of the plan {source:.120}", "[[claim]] and below it what it says")
 
 
 def _claim(table: Mapping[str, Any]) -> Claim:
