@@ -15,7 +15,7 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 import click
 from lip_report import figure, table, verdicts
 from machine import machine
-from results_files import Row, append_row, code_hash, stored_rows, write_results
+from results_files import TARGETS, Row, append_row, code_hash, stored_rows, write_results
 from torch import Tensor
 from tqdm import tqdm
 
@@ -51,7 +51,8 @@ from cs_lip.tickets.transfer import about_untrained
 NAME, PRIOR = "lip", "skip"
 TASKS = ("denoise", "inpaint", "super-resolve")
 SIGMA, KEPT, FACTOR = 25 / 255, 0.5, 4
-METHODS = ("lip", "decoder", "random", "snip")
+RIVALS = ("decoder", "random", "snip")
+SEARCH = ("evaluation/oracle.py", "evaluation/ticket_search.py")
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 
 
@@ -146,7 +147,7 @@ def prior(bench: Bench, task: str, name: str, method: str, level: int) -> Untrai
     """The network of a cell, as it is before the fit.
 
     Args:
-        method: ``dense``, one of `METHODS`, or ``from-`` and the picture or the task whose mask is taken over.
+        method: ``dense``, ``lip``, one of `RIVALS`, or ``from-`` and the picture or the task whose mask is taken over.
     """
     network, density = bench.dense(), bench.scale.density(level)
     if method == "dense":
@@ -191,28 +192,30 @@ def fitted(bench: Bench, task: str, name: str, method: str, level: int) -> Row:
 
 
 def cells(bench: Bench) -> dict[str, Callable[[], Row]]:
-    """Every cell by name, ``task/picture/method/level``, what is claimed first."""
-    scale = bench.scale
+    """Every cell by name, ``task/picture/method/level``, what is claimed first, and what needs a search last."""
+    (first, *others), (level, *sparser) = bench.scale.pictures, bench.scale.levels
     todo: dict[str, Callable[[], Row]] = {}
 
-    def add(task: str, name: str, method: str, level: int) -> None:
-        todo[f"{task}/{name}/{method}/{level}"] = partial(fitted, bench, task, name, method, level)
+    def add(name: str, methods: Sequence[str], level: int, tasks: Sequence[str] = TASKS) -> None:
+        for task in tasks:
+            for method in methods:
+                at = 0 if method == "dense" else level
+                todo[f"{task}/{name}/{method}/{at}"] = partial(fitted, bench, task, name, method, at)
 
-    first, *others = scale.pictures
-    for place, level in enumerate(scale.levels):
-        for name in scale.pictures:
-            for task in TASKS:
-                if place == 0:
-                    add(task, name, "dense", 0)
-                for method in METHODS:
-                    add(task, name, method, level)
-        if place == 0:
-            for name in scale.pictures:
-                for task in TASKS[1:]:
-                    add(task, name, f"from-{TASKS[0]}", level)
-            for name in others:
-                for task in TASKS:
-                    add(task, name, f"from-{first}", level)
+    taken, moved = f"from-{first}", f"from-{TASKS[0]}"
+    add(first, ("dense", "lip", *RIVALS), level)
+    for name in others:
+        add(name, ("dense", taken, *RIVALS), level)
+    add(first, (moved,), level, TASKS[1:])
+    for other in sparser:
+        add(first, ("lip", *RIVALS), other)
+    for name in others:
+        for each in bench.scale.levels:
+            add(name, ("lip",), each)
+        add(name, (moved,), level, TASKS[1:])
+    for name in others:
+        for other in sparser:
+            add(name, RIVALS, other)
     return todo
 
 
@@ -226,7 +229,7 @@ def configuration(scale: Scale, seed: int) -> dict[str, Any]:
         "scale": asdict(scale),
         "densities": {str(level): scale.density(level) for level in scale.levels},
         "tasks": {"sigma": SIGMA, "kept": KEPT, "factor": FACTOR},
-        "code": code_hash(("evaluation", "operators", "priors", "recovery", "tickets")),
+        "code": code_hash((*TARGETS, *SEARCH, "operators", "priors", "recovery", "tickets")),
         "machine": machine(),
         "versions": versions(),
     }

@@ -27,12 +27,14 @@ class Verdict:
     Attributes:
         claim: in words.
         goal: the least mean difference in dB at which it holds.
-        measured: the difference at each stop, by the names of `STOPS`, with the interval over pictures; None where
-            something was not run.
+        pictures: that it is about.
+        measured: the difference at each stop, by the names of `STOPS`, with the interval over the pictures that were
+            run; None where there is none.
     """
 
     claim: str
     goal: float
+    pictures: int
     measured: dict[str, Interval | None]
 
     def holds(self, stop: str) -> str:
@@ -52,24 +54,23 @@ def levels(config: dict[str, Any]) -> dict[str, float]:
 def difference(
     rows: Rows, task: str, ours: tuple[str, str], rival: tuple[str, str], pictures: Sequence[str], stop: str
 ) -> Interval | None:
-    """The mean of PSNR differences over pictures; None unless both were run on all.
+    """The mean of PSNR differences over those of the pictures where both were run; None where there is none.
 
     Args:
         ours, rival: method and level.
     """
     pairs = [[rows.get(f"{task}/{name}/{'/'.join(key)}") for key in (ours, rival)] for name in pictures]
-    if not pairs or any(row is None for pair in pairs for row in pair):
-        return None
-    return bootstrap_interval([mine[stop] - other[stop] for mine, other in pairs if mine and other])
+    gains = [mine[stop] - other[stop] for mine, other in pairs if mine and other]
+    return bootstrap_interval(gains) if gains else None
 
 
 def best_level(rows: Rows, task: str, config: dict[str, Any]) -> str:
-    """The level of density at most 0.2 whose tickets are best at the deployed stop; the densest until all were run."""
+    """The level of density at most 0.2 whose tickets are best at the deployed stop, of those run on most pictures."""
     scores = {}
     for level, density in levels(config).items():
         found = difference(rows, task, ("lip", level), ("dense", "0"), config["scale"]["pictures"], "psnr_db")
         if density <= 0.2 + 1e-9 and found is not None:
-            scores[level] = found.estimate
+            scores[level] = (found.count, found.estimate)
     return max(scores, key=lambda level: scores[level]) if scores else next(iter(levels(config)))
 
 
@@ -79,7 +80,7 @@ def verdicts(rows: Rows, config: dict[str, Any]) -> list[dict[str, Any]]:
         {
             "claim": f"{verdict.claim}, {title}",
             "asked": f"at least {verdict.goal:+.1f} dB",
-            "measured": "" if (found := verdict.measured[stop]) is None else _shown(found),
+            "measured": "" if (found := verdict.measured[stop]) is None else _shown(found, verdict.pictures),
             "holds": None if found is None else found.estimate >= verdict.goal,
         }
         for verdict in judged(rows, config)
@@ -105,7 +106,7 @@ def judged(rows: Rows, config: dict[str, Any]) -> list[Verdict]:
             task: str = task,
         ) -> None:
             measured = {stop: difference(rows, task, ours, rival, names, stop) for stop in STOPS}
-            found.append(Verdict(f"{task}: {claim}", goal, measured))
+            found.append(Verdict(f"{task}: {claim}", goal, len(names), measured))
 
         judge(f"a ticket of {share} is as good as dense", -WITHIN, ("lip", level), ("dense", "0"), pictures)
         judge(f"{share}, over a Deep Decoder of its size", OVER_DECODER, ("lip", level), ("decoder", level), pictures)
@@ -132,7 +133,8 @@ def table(rows: Rows, total: int, config: dict[str, Any], command: str) -> str:
     lines += ["| claimed | at least | deployed stop | oracle peak | holds, deployed | holds, oracle |"]
     lines += ["| --- | ---: | ---: | ---: | --- | --- |"]
     for verdict in judged(rows, config):
-        told = [_shown(verdict.measured[stop]) for stop in STOPS] + [verdict.holds(stop) for stop in STOPS]
+        told = [_shown(verdict.measured[stop], verdict.pictures) for stop in STOPS]
+        told += [verdict.holds(stop) for stop in STOPS]
         lines.append(f"| {verdict.claim} | {verdict.goal:+.1f} dB | {' | '.join(told)} |")
     return "\n".join([*lines, "", *_remarks(rows, total, config, command), ""])
 
@@ -147,11 +149,12 @@ def _line(rows: Rows, task: str, method: str, level: str, pictures: Sequence[str
     return f"| {name} | {density} | {first['parameters']:,} | {' | '.join(means)} | {_shown(gain)} |"
 
 
-def _shown(found: Interval | None) -> str:
+def _shown(found: Interval | None, pictures: int = 0) -> str:
     if found is None:
         return "-"
-    spread = f" ({found.low:+.2f} to {found.high:+.2f})" if found.count > 1 else ""
-    return f"{found.estimate:+.2f} dB{spread}"
+    told = [f"{found.low:+.2f} to {found.high:+.2f}"] if found.count > 1 else []
+    told += [f"{found.count} of {pictures} pictures"] if found.count < pictures else []
+    return f"{found.estimate:+.2f} dB" + (f" ({'; '.join(told)})" if told else "")
 
 
 def _remarks(rows: Rows, total: int, config: dict[str, Any], command: str) -> list[str]:

@@ -13,13 +13,18 @@ from cs_lip.files import atomic_path
 Row = dict[str, Any]
 
 
-def code_hash(rooms: Sequence[str]) -> str:
-    """A hash over the code of some rooms of the package, so that rows of older code do not mix with new ones."""
+TARGETS = ("evaluation/acquisition.py", "evaluation/images.py", "evaluation/metrics.py", "evaluation/pictures.py")
+"""The code that makes targets and measurements, and tells errors."""
+
+
+def code_hash(parts: Sequence[str]) -> str:
+    """A hash over the code of rooms and modules of the package, so that rows of older code do not mix with new ones."""
     package = Path(cs_lip.__file__).parent
     digest = hashlib.sha256()
-    for room in rooms:
-        for path in sorted((package / room).rglob("*.py")):
-            digest.update(path.read_bytes())
+    for part in parts:
+        path = package / part
+        for module in [path] if path.is_file() else sorted(path.rglob("*.py")):
+            digest.update(module.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -24,7 +24,7 @@ import click
 import torch
 from machine import machine
 from recovery_quality import Stored, keep_found
-from results_files import Row, append_row, code_hash, stored_rows, write_results
+from results_files import TARGETS, Row, append_row, code_hash, stored_rows, write_results
 from ticket_methods import Finder, Finding, drawn_by, finder
 from ticket_tuning_report import figure, goals, table
 from torch import Tensor
@@ -171,7 +171,7 @@ def configuration(bench: Bench) -> dict[str, Any]:
         "scale": asdict(bench.scale),
         "search": type(bench.scale.search).__name__,
         "generator": {"name": DEFAULT_GENERATOR, "sha256": bundled_generators()[DEFAULT_GENERATOR].sha256},
-        "code": code_hash(("evaluation", "operators", "priors", "recovery", "tickets")),
+        "code": code_hash((*TARGETS, "operators", "priors", "recovery", "tickets")),
         "machine": machine(),
         "versions": versions(),
     }

@@ -23,7 +23,7 @@ from typing import Any
 import click
 import torch
 from machine import machine
-from results_files import Row, append_row, code_hash, stored_rows, write_results
+from results_files import TARGETS, Row, append_row, code_hash, stored_rows, write_results
 from ticket_methods import METHODS, Finder, Finding, drawn_by, finder, share
 from tickets_report import figure, goals, read_results, table, verdicts
 from torch import Tensor
@@ -237,7 +237,7 @@ def configuration(bench: Bench) -> dict[str, Any]:
         "noise": NOISE,
         "own_at": OWN_AT,
         "generator": {"name": DEFAULT_GENERATOR, "sha256": bundled_generators()[DEFAULT_GENERATOR].sha256},
-        "code": code_hash(("evaluation", "operators", "priors", "recovery", "tickets")),
+        "code": code_hash((*TARGETS, "operators", "priors", "recovery", "tickets")),
         "machine": machine(),
         "versions": versions(),
     }
