@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 import tomllib
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +86,21 @@ def test_a_plan_makes_every_combination_once(weights: str) -> None:
     assert len({cell.key for cell in grid.cells}) == len(grid.cells)
     assert {cell.m for cell in grid.cells} == {10, 20, 40}
     assert [image.name for image in grid.images] == ["draw-1", "draw-2", "astronaut"]
+
+
+def test_a_method_for_some_operators(weights: str, tmp_path: Path) -> None:
+    some = (Method("omp", operator=("gaussian",)), Method("tv"), Method("omp", operator=("gaussian", "denoise")))
+    plan = tiny_plan(weights, methods=some, operator=("gaussian", "denoise"), measurements=(10,), seeds=1)
+    cells = expand(plan).cells
+    assert Counter((cell.operator, cell.solver) for cell in cells) == {
+        ("gaussian", "omp"): 2,  # one for each kind of images, though two methods ask for it
+        ("gaussian", "tv"): 2,
+        ("denoise", "tv"): 2,
+        ("denoise", "omp"): 2,
+    }
+    path = tmp_path / "plan.toml"
+    path.write_text(plan_text(plan))
+    assert read_plan(path) == plan
 
 
 def test_restarts_are_those_of_searches(weights: str) -> None:
@@ -392,6 +408,11 @@ GOOD = 'images = ["in-range:1"]\nmeasurements = [10]\n[[method]]\nsolver = "omp"
         (GOOD + CLAIM.replace('"gaussian"', '"denoise"'), "operator of a claim"),
         (GOOD + CLAIM + "at_least = nan\n", "finite"),
         ("claim = 3\n" + GOOD, "no tables"),
+        (GOOD + 'operator = ["gausian"]\n', "try 'gaussian'"),
+        (GOOD + 'operator = ["inpaint"]\n', "operator of a method"),
+        (GOOD + 'operator = ["gaussian", "gaussian"]\n', "twice"),
+        (GOOD + "operator = 3\n", "must be text"),
+        ('operator = ["gaussian", "fourier"]\n' + GOOD + 'operator = ["gaussian"]\n', "no method of the plan recovers"),
     ],
 )
 def test_plans_that_are_refused(tmp_path: Path, text: str, says: str) -> None:

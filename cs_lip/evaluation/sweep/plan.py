@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +44,24 @@ class Method:
         solver: a name of `cs_lip.recovery.SOLVERS`.
         prior: an untrained network's name; empty for the plan's generator, or for none where the solver needs none.
         ticket: a name or a file, ``bundled`` for all bundled ones of this prior; empty for the dense prior.
+        operator: those of the plan's operators whose measurements it recovers from; empty for all.
 
     Raises:
-        ValueError: no such solver or prior, or a combination that says nothing.
+        ValueError: no such solver or prior, a combination that says nothing, or an operator named twice.
     """
 
     solver: str
     prior: str = ""
     ticket: str = ""
+    operator: tuple[str, ...] = ()
+
+    def fits(self, operator: str) -> bool:
+        """Whether it recovers from such measurements."""
+        return operator in (self.operator or (operator,))
 
     def __post_init__(self) -> None:
+        if len(set(self.operator)) < len(self.operator):
+            raise ValueError(f"a method's operator hold something twice, got {self.operator!s:.160}; try each once")
         choose(self.solver, tuple(SOLVERS), "solver")
         if self.prior:
             choose(self.prior, PRIORS, "untrained prior")
@@ -90,8 +98,8 @@ class Plan:
             exists; empty for none.
 
     Raises:
-        ValueError: a list is empty or holds something twice, a value that cannot be, or a claim on an operator that the
-            plan has not.
+        ValueError: a list is empty or holds something twice, a value that cannot be, or a claim or a method on an
+            operator that the plan has not.
     """
 
     methods: tuple[Method, ...]
@@ -127,6 +135,12 @@ class Plan:
             _ = Outliers(share) if share else None
         for claim in self.claims:
             choose(claim.operator, self.operator, "operator of a claim")
+        for method in self.methods:
+            for each in method.operator:
+                choose(each, self.operator, "operator of a method")
+        for each in self.operator:
+            if not any(method.fits(each) for method in self.methods):
+                raise ValueError(f"no method of the plan recovers from {each} measurements; try it without {each}")
         if not self.measurements and not set(self.operator) <= TASKS.keys():
             raise ValueError("the plan's grid is empty: it has no measurements; try measurements = [50, 100, 200]")
         if not 1 <= self.seeds <= 10**6:
@@ -170,10 +184,11 @@ def expand(plan: Plan) -> Grid:
     methods, notes = _methods(plan, generator)
     measured = list(_measured(plan, shape))
     sensed = list(itertools.product(measured, plan.noise, plan.outliers, plan.fidelity, range(plan.seeds)))
-    total = len(sensed) * len(methods) * len(batches)
+    fitting = {each: [pair for pair in methods if pair[0].fits(each)] for each in plan.operator}
+    total = len(batches) * sum(len(fitting[operator]) for (operator, _), *_ in sensed)
     if total > MOST_CELLS:
         raise ValueError(f"the plan has {total} cells, {MOST_CELLS} at most can be; try fewer images, seeds or values")
-    cells = tuple(
+    cells = dict.fromkeys(
         Cell(
             generator,
             digest,
@@ -191,17 +206,20 @@ def expand(plan: Plan) -> Grid:
             0 if method.solver in CLASSICAL else plan.restarts,
         )
         for (operator, m), sigma, outliers, fidelity, seed in sensed
-        for method, ticket_digest in methods
+        for method, ticket_digest in fitting[operator]
         for batch in batches
     )
     resolved = Plan(**(vars(plan) | {"methods": tuple(method for method, _ in methods), "generator": generator}))
-    return Grid(resolved, shape, images, cells, (*notes, *_unknown_labels(resolved)))
+    return Grid(resolved, shape, images, tuple(cells), (*notes, *_unknown_labels(resolved)))
 
 
 def plan_to_table(plan: Plan) -> dict[str, Any]:
     """The plan as `plan_from_table` reads it, for TOML and JSON."""
     table = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(plan).items()}
-    methods = [{key: text for key, text in asdict(method).items() if text} for method in table.pop("methods")]
+    methods = [
+        {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(method).items() if value}
+        for method in table.pop("methods")
+    ]
     claims = [asdict(claim) for claim in table.pop("claims")]
     return table | {"method": methods} | ({"claim": claims} if claims else {})
 
@@ -289,7 +307,7 @@ def _ticket(name: str, method: Method, generator: str) -> tuple[Method, str]:
             f"the ticket {name:.120} is of {about.prior:.60}, the plan of {generator:.120}; try one of both"
         )
     known = str(file.path.resolve()) if Path(name).suffix or Path(name).exists() else name
-    return Method(method.solver, method.prior, known), file.sha256
+    return replace(method, ticket=known), file.sha256
 
 
 def names_of(methods: Sequence[Method]) -> list[str]:

@@ -106,7 +106,8 @@ def _method(table: Mapping[str, Any]) -> Method:
         choose(key, METHOD_KEYS, "key of a method,")
     if "solver" not in table:
         raise ValueError('a method of the plan says no solver; try solver = "auto"')
-    return Method(**{key: _value(value, key, str) for key, value in table.items()})
+    given: dict[str, Any] = {key: (_list if key in LISTS else _value)(value, key, str) for key, value in table.items()}
+    return Method(**given)
 
 
 def _claims(table: Mapping[str, Any], source: str) -> list[Mapping[str, Any]]:
