@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 import click
 import torch
-from machine import machine
+from machine import described, machine
 from results_files import write_results
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -206,9 +206,7 @@ def table(rows: dict[str, Row], start: Row, facts: dict[str, Any]) -> str:
             f"- Median of {facts['rounds']} rounds in which both take turns; float32, the same weights, random except "
             f"for the DCGAN's, and the same images to {TOLERANCE:g} of their norm. pro-gan-pth has a pixel norm put "
             "back, stylegan2-torch a filter that runs without CUDA.",
-            f"- Machine: {host['cpu']}, {host['cores']} cores, {host['threads']} threads; Python {software['python']}, "
-            f"torch {software['torch']}, {', '.join(f'{name} {software[name]}' for name in PACKAGES)}, "
-            f"cs-lip {software['cs-lip']}. Made by `{facts['command']}`.",
+            f"- {described(host, software, PACKAGES)} Made by `{facts['command']}`.",
             "",
         ]
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 import torch
-from machine import machine
+from machine import described, machine
 from results_files import Row, write_results
 from torch import Tensor
 
@@ -104,8 +104,7 @@ def table(rows: dict[str, list[Row]], config: dict[str, Any], command: str) -> s
             "",
             f"- Medians over {len(next(iter(rows.values())))} draws of a PGGAN with random weights, {LATENTS} latents, "
             f"channels {DEPTHS}, m = {MEASUREMENTS}, seed {config['seed']}.",
-            f"- Machine: {hardware['cpu']}, {hardware['threads']} threads; Python {software['python']}, torch "
-            f"{software['torch']}, cs-lip {software['cs-lip']}. Made by `{command}`.",
+            f"- {described(hardware, software)} Made by `{command}`.",
             "",
         ]
     )

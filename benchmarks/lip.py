@@ -223,14 +223,13 @@ def cells(bench: Bench) -> dict[str, Callable[[], Row]]:
 
 
 def configuration(scale: Scale, seed: int) -> dict[str, Any]:
-    """All that a cell depends on besides its own name."""
+    """All that a cell depends on besides its own name, but for the machine, which every row says for itself."""
     return {
         "seed": seed,
         "scale": asdict(scale),
         "densities": {str(level): scale.density(level) for level in scale.levels},
         "tasks": {"sigma": SIGMA, "kept": KEPT, "factor": FACTOR},
         "code": code_hash((*TARGETS, *SEARCH, "operators", "priors", "recovery", "tickets")),
-        "machine": machine(),
         "versions": versions(),
     }
 
@@ -269,7 +268,7 @@ def main(full: bool, quick: bool, figure_only: bool, seed: int, out: Path) -> No
     rows = {cell: row for cell, row in stored_rows(log, config).items() if cell in todo}
     command = shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
     for cell in tqdm([cell for cell in todo if cell not in rows], disable=None):
-        rows[cell] = todo[cell]()
+        rows[cell] = todo[cell]() | {"machine": machine()}
         append_row(log, config, cell, rows[cell])
         write(out, rows, len(todo), config, command)
     click.echo(write(out, rows, len(todo), config, command))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from machine import described_all
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from results_files import Row
@@ -158,7 +159,7 @@ def _shown(found: Interval | None, pictures: int = 0) -> str:
 
 
 def _remarks(rows: Rows, total: int, config: dict[str, Any], command: str) -> list[str]:
-    scale, software, hardware, tasks_of = config["scale"], config["versions"], config["machine"], config["tasks"]
+    scale, tasks_of = config["scale"], config["tasks"]
     return [
         "- In brackets intervals of 95 % by bootstrap over the pictures. Of several densities the claims are about the "
         "one whose tickets are best at the deployed stop, on these pictures; masks are taken over at the densest.",
@@ -170,8 +171,7 @@ def _remarks(rows: Rows, total: int, config: dict[str, Any], command: str) -> li
         f"{tasks_of['sigma']:.3f}; to inpaint, {tasks_of['kept']:.0%} of the pixels; to super-resolve, a factor of "
         f"{tasks_of['factor']}. At most {scale['iterations']} iterations, {scale['steps']} at each level of a search, "
         f"which sees the measurements alone. Seed {config['seed']}.",
-        f"- Machine: {hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} threads; Python "
-        f"{software['python']}, torch {software['torch']}, cs-lip {software['cs-lip']}. Made by `{command}`.",
+        f"- {described_all(rows.values(), config['versions'])} Made by `{command}`.",
     ]
 
 

@@ -4,7 +4,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,37 @@ def growth_bytes(prepare: str, act: str) -> int:
 
 
 def machine() -> dict[str, Any]:
-    """The processor, its cores, and the threads that PyTorch uses."""
-    return {"cpu": cpu_model(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    """The processor, its vector instructions as PyTorch sees them, its cores, and the threads that PyTorch uses."""
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return {"cpu": cpu_model(), "vectors": vectors, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+
+
+def described(hardware: Mapping[str, Any], versions: Mapping[str, str], packages: Sequence[str] = ()) -> str:
+    """What results were made with, in a line.
+
+    Args:
+        hardware: from `machine`.
+        versions: by package.
+        packages: to name beside Python, torch and cs-lip.
+    """
+    return f"Machine: {named(hardware)}; {_versions(versions, packages)}."
+
+
+def described_all(rows: Iterable[Mapping[str, Any]], versions: Mapping[str, str]) -> str:
+    """The same of rows that each say their machine, since a run may go on on another one."""
+    names = list(dict.fromkeys(named(row["machine"]) for row in rows))
+    return f"{'Machine' if len(names) < 2 else 'Machines'}: {' and '.join(names)}; {_versions(versions)}."
+
+
+def named(hardware: Mapping[str, Any]) -> str:
+    vectors = f" ({hardware['vectors']})" if "vectors" in hardware else ""
+    threads = f"{hardware['threads']} thread{'s' if hardware['threads'] > 1 else ''}"
+    return f"{hardware['cpu']}{vectors}, {hardware['cores']} cores, {threads}"
+
+
+def _versions(versions: Mapping[str, str], packages: Sequence[str] = ()) -> str:
+    names = {"python": "Python", "pylops": "PyLops"}
+    return ", ".join(f"{names.get(name, name)} {versions[name]}" for name in ("python", "torch", *packages, "cs-lip"))
 
 
 def cpu_model() -> str:

@@ -23,7 +23,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from machine import machine
+from machine import described, machine
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -172,8 +172,7 @@ def table(rows: dict[str, Row], config: dict[str, Any], command: str) -> str:
             ),
             f"- Generator `{GENERATOR}`, solver `{DEFAULT_SOLVER}` with {RESTARTS} starts, noise norm {NOISE_NORM:g}, "
             f"seed {config['seed']}.",
-            f"- Machine: {hardware['cpu']}, {hardware['cores']} cores; Python {software['python']}, torch "
-            f"{software['torch']}, cs-lip {software['cs-lip']}. Made by `{command}`.",
+            f"- {described(hardware, software)} Made by `{command}`.",
             "",
         ]
     )

@@ -20,7 +20,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from machine import growth_bytes, machine, peak_bytes
+from machine import described, growth_bytes, machine, peak_bytes
 from results_files import write_results
 from torch import Tensor
 from tqdm import tqdm
@@ -328,9 +328,7 @@ def table(rows: dict[str, Row], peaks: dict[str, int], facts: dict[str, Any]) ->
             f"{peaks['regenerated, growth'] / 2**20:.0f} MiB to them.",
             f"- Median of {facts['rounds']} rounds in which the contestants take turns ({SLOW_ROUNDS} at most of "
             "constructions and regenerated operators); float32, batch 1 where none is said.",
-            f"- Machine: {host['cpu']}, {host['cores']} cores, {host['threads']} threads; Python {software['python']}, "
-            f"torch {software['torch']}, deepinv {software['deepinv']}, PyLops {software['pylops']}, "
-            f"cs-lip {software['cs-lip']}. Made by `{facts['command']}`.",
+            f"- {described(host, software, ('deepinv', 'pylops'))} Made by `{facts['command']}`.",
             "",
         ]
     )

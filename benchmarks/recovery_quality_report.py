@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import described
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -145,8 +146,7 @@ def _remarks(results: Results, config: dict[str, Any], command: str) -> list[str
         f"- Targets: {', '.join(results.names)}; 64x64 RGB, n = 12,288. Gaussian operator of variance 1/m, noise "
         f"{config['noise']:g}, generator `{config['generator']['name']}` with its learned start, seed "
         f"{config['seed']}.",
-        f"- Machine: {hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} threads; Python "
-        f"{software['python']}, torch {software['torch']}, cs-lip {software['cs-lip']}. Made by `{command}`.",
+        f"- {described(hardware, software)} Made by `{command}`.",
     ]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 import torch
-from machine import machine, peak_bytes
+from machine import described, machine, peak_bytes
 from results_files import Row, append_row, code_hash, stored_rows, write_results
 from torch import Tensor
 from tqdm import tqdm
@@ -200,8 +200,7 @@ def table(result: dict[str, Any], config: dict[str, Any], command: str) -> str:
             f"{result['batch_successes']} of {count} recovered.",
             f"- `cs-lip recover --measurements {config['measurements']}` on its defaults: peak memory "
             f"{result['command_peak_gib']:.2f} GiB, {result['command_seconds']:.0f} s.",
-            f"- Machine: {machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads; "
-            f"Python {software['python']}, torch {software['torch']}, cs-lip {software['cs-lip']}.",
+            f"- {described(machine, software)}",
             f"- Seed {config['seed']}; the two solvers take turns target by target in one process. "
             f"Made by `{command}`.",
             "",

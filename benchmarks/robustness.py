@@ -21,7 +21,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from machine import machine
+from machine import described, machine
 from results_files import Row, append_row, code_hash, stored_rows, write_results
 from torch import Tensor
 from tqdm import tqdm
@@ -99,8 +99,7 @@ def table(rows: dict[str, Row], config: dict[str, Any], command: str) -> str:
             f"`{DEFAULT_GENERATOR}`, seed {config['seed']}.",
             "- Goal: with gross outliers, trimmed or median of means lose at most 1 dB where least squares loses more "
             "than 8.",
-            f"- Machine: {hardware['cpu']}, {hardware['cores']} cores; Python {software['python']}, torch "
-            f"{software['torch']}, cs-lip {software['cs-lip']}. Made by `{command}`.",
+            f"- {described(hardware, software)} Made by `{command}`.",
             "",
         ]
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from machine import machine, peak_bytes
+from machine import described, machine, peak_bytes
 from results_files import write_results
 
 from cs_lip.evaluation.provenance import versions
@@ -147,8 +147,7 @@ def table(rows: Numbers, config: Numbers, command: str) -> str:
             "",
             f"- The workers' cells: {config['worker_cells']} of total variation, one image each; one worker "
             f"{rows['one_worker']:.1f} s, two {rows['two_workers']:.1f} s, with the start of their processes.",
-            f"- Machine: {hardware['cpu']}, {hardware['cores']} cores; Python {software['python']}, torch "
-            f"{software['torch']}, cs-lip {software['cs-lip']}. Made by `{command}`.",
+            f"- {described(hardware, software)} Made by `{command}`.",
             "",
         ]
     )

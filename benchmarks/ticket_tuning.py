@@ -165,14 +165,13 @@ def measured(bench: Bench, m: int, noise: float, name: str) -> Row:
 
 
 def configuration(bench: Bench) -> dict[str, Any]:
-    """All that a cell depends on besides its own name."""
+    """All that a cell depends on besides its own name, but for the machine, which every row says for itself."""
     return {
         "seed": bench.seed,
         "scale": asdict(bench.scale),
         "search": type(bench.scale.search).__name__,
         "generator": {"name": DEFAULT_GENERATOR, "sha256": bundled_generators()[DEFAULT_GENERATOR].sha256},
         "code": code_hash((*TARGETS, "operators", "priors", "recovery", "tickets")),
-        "machine": machine(),
         "versions": versions(),
     }
 
@@ -226,7 +225,7 @@ def main(full: bool, quick: bool, figure_only: bool, seed: int, out: Path) -> No
             rows.pop(cell, None)
     command = shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
     for cell in tqdm([cell for cell in todo if cell not in rows], disable=None):
-        rows[cell] = measured(bench, *todo[cell])
+        rows[cell] = measured(bench, *todo[cell]) | {"machine": machine()}
         append_row(log, config, cell, rows[cell])
         write(out, rows, config, command)
     click.echo(write(out, rows, config, command))

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from machine import described_all
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -85,7 +86,7 @@ def _line(rows: Rows, noise: float, name: str, counts: Sequence[int]) -> str:
 
 
 def _remarks(rows: Rows, variants: Sequence[str], config: dict[str, Any], command: str) -> list[str]:
-    scale, software, hardware = config["scale"], config["versions"], config["machine"]
+    scale = config["scale"]
     total = len(scale["measurements"]) * len(scale["noises"]) * len(variants)
     return [
         "- In brackets the difference to `all` on the same pictures, an interval of 95 % by bootstrap over them. The "
@@ -97,8 +98,7 @@ def _remarks(rows: Rows, variants: Sequence[str], config: dict[str, Any], comman
         f"- Pictures: {', '.join(scale['pictures'])}, 64x64 RGB. Gaussian operator of variance 1/m, at the stop by "
         f"held-out measurements, {scale['shifts']} shifts, `{config['search']}` without a learned start, seed "
         f"{config['seed']}.",
-        f"- Machine: {hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} threads; Python "
-        f"{software['python']}, torch {software['torch']}, cs-lip {software['cs-lip']}. Made by `{command}`.",
+        f"- {described_all(rows.values(), config['versions'])} Made by `{command}`.",
     ]
 
 

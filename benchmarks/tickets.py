@@ -229,7 +229,7 @@ def cells(bench: Bench) -> dict[str, Callable[[], Row]]:
 
 
 def configuration(bench: Bench) -> dict[str, Any]:
-    """All that a cell depends on besides its own name."""
+    """All that a cell depends on besides its own name, but for the machine, which every row says for itself."""
     return {
         "seed": bench.seed,
         "scale": asdict(bench.scale),
@@ -238,7 +238,6 @@ def configuration(bench: Bench) -> dict[str, Any]:
         "own_at": OWN_AT,
         "generator": {"name": DEFAULT_GENERATOR, "sha256": bundled_generators()[DEFAULT_GENERATOR].sha256},
         "code": code_hash((*TARGETS, "operators", "priors", "recovery", "tickets")),
-        "machine": machine(),
         "versions": versions(),
     }
 
@@ -274,7 +273,7 @@ def main(full: bool, quick: bool, figure_only: bool, seed: int, out: Path) -> No
     rows = {cell: row for cell, row in stored_rows(log, config).items() if cell in todo}
     command = shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
     for cell in tqdm([cell for cell in todo if cell not in rows], disable=None):
-        rows[cell] = todo[cell]()
+        rows[cell] = todo[cell]() | {"machine": machine()}
         append_row(log, config, cell, rows[cell])
         write(out, rows, list(todo), config, command)
     click.echo(write(out, rows, list(todo), config, command))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from machine import described_all
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -183,14 +184,14 @@ def _below(loss: Interval | None, rows: Rows, method: str, density: float, m: in
 
 
 def _remarks(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: str) -> list[str]:
-    scale, software, hardware = config["scale"], config["versions"], config["machine"]
+    scale = config["scale"]
     finding = scale["finding"]
-    missing = [f"`{cell}`" for cell in todo if cell not in rows]
+    missing = sum(cell not in rows for cell in todo)
     return [
         "- PSNR in dB, means over targets and seeds; in brackets the difference to the dense generator on the same "
         "targets, an interval of 95 % by bootstrap over pictures and seeds. How far a ticket draws the dense "
         "generator's images is told at the same latents.",
-        f"- Not run, {len(missing)} of {len(todo)} cells (method, density, seed): {', '.join(missing)}."
+        f"- {missing} of {len(todo)} cells were not run: what has no row here, and further seeds."
         if missing
         else f"- All {len(todo)} cells were run.",
         f"- Every ticket but the controls: {finding['rounds']} rounds of {finding['steps']} steps of distillation at "
@@ -203,8 +204,7 @@ def _remarks(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: s
         f"draws of each ticket, without noise at m = {config['own_at']}. 64x64 RGB, n = 12,288. Gaussian operator of "
         f"variance 1/m, noise {config['noise']:g}, `{config['solvers']['search']}` without a learned start, seed "
         f"{config['seed']}.",
-        f"- Machine: {hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} threads; Python "
-        f"{software['python']}, torch {software['torch']}, cs-lip {software['cs-lip']}. Made by `{command}`.",
+        f"- {described_all(rows.values(), config['versions'])} Made by `{command}`.",
     ]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from machine import machine
+from machine import described, machine
 from results_files import Row, append_row, code_hash, stored_rows, write_results
 from torch import Tensor
 from tqdm import tqdm
@@ -154,8 +154,7 @@ def table(rows: dict[str, Row], config: dict[str, Any], command: str) -> str:
             f"{GOAL[0]:.0%} to {GOAL[1]:.0%} in the 90 % band.",
             f"- Generator `{DEFAULT_GENERATOR}`, m = {MEASUREMENTS}, latent search with learned starts and {RESTARTS} "
             f"random ones, seed {config['seed']}. Langevin: {STEPS} steps after {BURN_IN}.",
-            f"- Machine: {hardware['cpu']}, {hardware['cores']} cores; Python {software['python']}, torch "
-            f"{software['torch']}, cs-lip {software['cs-lip']}. Made by `{command}`.",
+            f"- {described(hardware, software)} Made by `{command}`.",
             "",
         ]
     )

@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 import torch
-from machine import machine
+from machine import described, machine
 from results_files import Row, append_row, code_hash, stored_rows, write_results
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -272,8 +272,7 @@ def table(rows: dict[str, Row], result: dict[str, Any], config: dict[str, Any], 
             f"(goal: at most {TIME_GOAL}). "
             + ("The passes are in bfloat16, which this processor multiplies; " if result["bfloat16"] else "")
             + f"in float32 throughout the ratio is {result['float32_time_ratio']:.2f}.",
-            f"- Machine: {machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads; "
-            f"Python {software['python']}, torch {software['torch']}, cs-lip {software['cs-lip']}.",
+            f"- {described(machine, software)}",
             f"- Seed {config['seed']}, at most {config['iterations']} iterations. Made by `{command}`.",
             "",
         ]
