@@ -8,7 +8,8 @@ stopped goes on where it ended.
 A mask is found from the measurements of a picture alone, by iterative magnitude pruning with 20 % of the hidden weights
 pruned a level and the rest begun anew (Wu, Chen, Jiang & Wang, TMLR 2023, arXiv 2410.24187). Every fit is told at the
 stop that could be deployed and at its oracle peak, the best of all iterations by the truth, as the paper has it.
-``--quick`` only shows that everything runs.
+``--full`` has the published network, larger pictures and longer fits, and takes days; ``--quick`` only shows that
+everything runs.
 """
 
 import hashlib
@@ -68,7 +69,8 @@ class Scale:
         levels: of a search that are fitted, by density, the most telling first. Level ``t`` has density
             ``0.2 ** (t / 7)``, which is 0.795 of what the level before has left.
         depth: of the Deep Decoder.
-        settings: of the skip network.
+        settings: of the skip network: half the published channels, which are still 20 times as many weights as there
+            are values in a picture.
     """
 
     pictures: tuple[str, ...] = ("astronaut", "chelsea", "coffee", "rocket", "china")
@@ -77,7 +79,7 @@ class Scale:
     steps: int = 500
     levels: tuple[int, ...] = (7, 10)
     depth: int = 5
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=lambda: {"widths": (64,) * 5})
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -89,7 +91,7 @@ class Scale:
         return 0.2 ** (level / 7)
 
 
-FULL = Scale(side=128, iterations=1500, steps=1000, levels=(7, 10, 14))
+FULL = Scale(side=128, iterations=1500, steps=1000, levels=(7, 10, 14), settings={})
 QUICK = Scale(("astronaut", "coffee"), 32, 12, 2, (7, 8), 3, {"widths": (8, 8), "skips": (4, 4)})
 
 

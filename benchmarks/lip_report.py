@@ -167,12 +167,19 @@ def _remarks(rows: Rows, total: int, config: dict[str, Any], command: str) -> li
         "- Density is that of the hidden convolutions; biases, norms, the layers that read the input and the last one "
         "are dense, and are counted among the parameters. A Deep Decoder has as many parameters, to the nearest number "
         "of channels.",
-        f"- Pictures: {', '.join(scale['pictures'])}, {scale['side']}x{scale['side']} RGB. To denoise, noise "
+        f"- The dense network is `skip` {_settings(scale['settings'])}. "
+        f"Pictures: {', '.join(scale['pictures'])}, {scale['side']}x{scale['side']} RGB. To denoise, noise "
         f"{tasks_of['sigma']:.3f}; to inpaint, {tasks_of['kept']:.0%} of the pixels; to super-resolve, a factor of "
         f"{tasks_of['factor']}. At most {scale['iterations']} iterations, {scale['steps']} at each level of a search, "
         f"which sees the measurements alone. Seed {config['seed']}.",
         f"- {described_all(rows.values(), config['versions'])} Made by `{command}`.",
     ]
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    return (
+        "with " + ", ".join(f"{key} {list(value)}" for key, value in settings.items()) if settings else "as published"
+    )
 
 
 def figure(rows: Rows, config: dict[str, Any]) -> Figure:

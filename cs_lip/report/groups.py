@@ -73,7 +73,7 @@ def method_names(rows: Iterable[Row]) -> dict[Method, str]:
         if method.prior and len(priors) > 1:
             parts.append(PurePath(method.prior).name)
         if method.ticket:
-            parts.append(f"ticket {PurePath(method.ticket).name:.40} (density {method.density:.3g})")
+            parts.append(f"ticket {PurePath(method.ticket).name:.40} (density {method.density:.2g})")
         elif method.prior and tickets:
             parts.append("dense")
         if len(fidelities) > 1:
