@@ -251,7 +251,7 @@ def write(out: Path, rows: dict[str, Row], total: int, config: dict[str, Any], c
 
 
 @click.command(help=__doc__)
-@click.option("--full", is_flag=True, help="Larger pictures, longer fits, and a third density.")
+@click.option("--full", is_flag=True, help="The published network, larger pictures, longer fits, and a third density.")
 @click.option("--quick", is_flag=True, help="Tiny: the numbers mean nothing.")
 @click.option("--figure-only", is_flag=True, help="Draw the figure of the stored results, and measure nothing.")
 @click.option("--seed", type=click.IntRange(0), default=2026, show_default=True)

@@ -177,9 +177,8 @@ def _remarks(rows: Rows, total: int, config: dict[str, Any], command: str) -> li
 
 
 def _settings(settings: dict[str, Any]) -> str:
-    return (
-        "with " + ", ".join(f"{key} {list(value)}" for key, value in settings.items()) if settings else "as published"
-    )
+    told = ", ".join(f"{key} {list(value)}" for key, value in settings.items())
+    return f"with {told}" if told else "as published"
 
 
 def figure(rows: Rows, config: dict[str, Any]) -> Figure:
