@@ -19,6 +19,9 @@ PICTURES, DRAWS = "real pictures", "draws of the dense generator"
 EXACT = 1e-6
 """The mean squared error at which a ticket's own draw counts as recovered exactly."""
 
+BANDED = ("magnitude", "random")
+"""Whose intervals are drawn: those of all would hide each other."""
+
 Rows = Mapping[str, Row]
 
 COLOURS = ("#000000", "#7F7F7F", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -132,7 +135,9 @@ def _asked(goal: dict[str, Any]) -> str:
 def _measured(goal: dict[str, Any]) -> str:
     """Empty where it was not."""
     where = f" ({goal['where']})" if goal["where"] else ""
-    return "" if goal["met"] is None else f"{goal['measured']:.2f}{_unit(goal)}{where}"
+    if goal["met"] is None or not goal["unit"]:
+        return where.strip(" ()")
+    return f"{goal['measured']:.2f}{_unit(goal)}{where}"
 
 
 # The table
@@ -213,7 +218,7 @@ def _remarks(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: s
 
 def figure(whole: dict[str, Any]) -> Figure:
     """PSNR against density: real pictures above, as a difference to the dense generator, its draws below; a column for
-    every number of measurements; bands of 95 % where there are several seeds."""
+    every number of measurements; intervals of 95 % of what is pruned by magnitude and at random."""
     rows, counts = whole["rows"], whole["configuration"]["scale"]["measurements"]
     methods = list(dict.fromkeys(cell.split("/")[0] for cell in rows if cell.count("/") == 2))
     drawing = Figure(figsize=(4.2 * len(counts) + 2.2, 7.5), layout="constrained")
@@ -248,13 +253,12 @@ def _curve(axis: Axes, rows: Rows, method: str, place: int, m: int, *, relative:
         values = [value - (dense[target, 0] if relative else 0) for (target, _), value in ours.items()]
         bands.append(bootstrap_interval(values, images=images, seeds=seeds))
     look: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "linewidth": 1.3}
-    style = "-" if place < len(COLOURS) else "--"
-    axis.plot(
-        found, [band.estimate for band in bands], style, marker=MARKERS[place], markersize=5, label=method, **look
-    )
-    if all(len(of_method(rows, method, density)) > 1 for density in found):
-        low, high = [band.low for band in bands], [band.high for band in bands]
-        axis.fill_between(found, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    look["linestyle"] = "-" if place < len(COLOURS) else "--"
+    means = [band.estimate for band in bands]
+    axis.plot(found, means, marker=MARKERS[place], markersize=5, label=method, **look)
+    if method in BANDED:
+        spread = [[band.estimate - band.low for band in bands], [band.high - band.estimate for band in bands]]
+        axis.errorbar(found, means, spread, fmt="none", ecolor=look["color"], elinewidth=1, capsize=3, alpha=0.7)
     axis.set_xscale("log")
     axis.set_xticks((0.05, 0.1, 0.2, 0.5), ("0.05", "0.1", "0.2", "0.5"))
     axis.minorticks_off()
