@@ -155,7 +155,7 @@ def table(rows: Numbers, config: Numbers, command: str) -> str:
 
 @click.command(help=__doc__)
 @click.option("--cells", type=click.IntRange(200), default=100_000, show_default=True, help="A multiple of 200.")
-@click.option("--worker-cells", type=click.IntRange(2), default=40, show_default=True)
+@click.option("--worker-cells", type=click.IntRange(2), default=16, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results")
 @click.option("--go-through", "apart", type=click.Path(path_type=Path), hidden=True, help="Measure this folder alone.")
 def main(cells: int, worker_cells: int, out: Path, apart: Path | None) -> None:

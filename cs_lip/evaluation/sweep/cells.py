@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from cs_lip import __version__
@@ -59,7 +60,7 @@ class Cell:
     seed: int
     restarts: int = 0
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The SHA-256 of the cell as canonical JSON, in hexadecimal digits.
 
