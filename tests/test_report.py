@@ -1,5 +1,6 @@
 """Figures show the numbers of their rows, and a page holds all it shows."""
 
+import itertools
 import json
 import math
 import re
@@ -38,7 +39,7 @@ from cs_lip.report.spectrum import spectrum_figure
 from cs_lip.report.style import encoded, page_svg, save_figure
 from cs_lip.report.sweep_page import sweep_page
 from cs_lip.report.sweep_tables import claims_table, means_table, rows_table
-from cs_lip.report.transfer import transfer_figure
+from cs_lip.report.transfer import Across, transfer_figure
 
 
 def row(mse: float = 1e-3, **changes: object) -> Row:
@@ -159,19 +160,52 @@ def test_the_phase_diagram_counts_what_is_not_finite_as_a_failure() -> None:
     assert shares.tolist() == [[0.5, -1], [-1, 1]]
 
 
-def test_the_transfer_map_is_tickets_by_images_and_by_tasks_where_there_are_several() -> None:
-    def means(rows: list[Row]) -> tuple[list[str], list[list[float]]]:
-        axis = transfer_figure(rows).axes[0]
+def test_the_transfer_maps_are_tickets_by_images_and_by_tasks() -> None:
+    def means(rows: list[Row], across: Across) -> tuple[list[str], list[list[float]]]:
+        axis = transfer_figure(rows, across).axes[0]
         return [text.get_text() for text in axis.get_xticklabels()], axis.images[0].get_array().tolist()
 
     places = [(ticket, image) for ticket in ("a", "b") for image in ("cat", "dog")]
     rows = [row(10.0 ** -(n + 1), image=i, **(TICKET | {"ticket": t})) for n, (t, i) in enumerate(places)]
-    names, values = means(rows)
+    names, values = means(rows, "image")
     assert names == ["cat", "dog"]
     assert np.allclose(values, [[10, 20], [30, 40]])
-    names, values = means([*rows, *(replace(each, operator="inpaint") for each in rows)])
+    names, values = means([*rows, *(replace(each, operator="inpaint") for each in rows)], "task")
     assert names == ["gaussian", "inpaint"]
     assert np.allclose(values, [[15, 15], [35, 35]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "titles"),
+    [
+        ({}, ["transfer-tasks", "transfer-images"]),
+        ({"ticket": ""}, []),
+        ({"image": "cat"}, ["transfer-tasks"]),
+        ({"operator": "denoise"}, ["transfer-images"]),
+    ],
+)
+def test_a_page_has_the_maps_that_its_rows_can_fill(tmp_path: Path, changes: dict[str, str], titles: list[str]) -> None:
+    rows = [
+        replace(row(10.0 ** -(n + 1), operator=operator, image=image, solver=solver), ticket=ticket)
+        for n, (operator, image, (solver, ticket)) in enumerate(
+            itertools.product(("denoise", "inpaint"), ("cat", "dog"), (("adam", "mine"), ("tv", "")))
+        )
+    ]
+    assert maps(tmp_path, [replace(each, **changes) for each in rows]) == titles
+
+
+def test_methods_on_other_tasks_are_not_compared_over_images(tmp_path: Path) -> None:
+    pairs = itertools.product((("denoise", "tv"), ("inpaint", "adam")), ("cat", "dog"))
+    rows = [row(0.1, operator=task, image=image, solver=solver, ticket="mine") for (task, solver), image in pairs]
+    assert maps(tmp_path, rows) == ["transfer-tasks"]
+
+
+def maps(folder: Path, rows: list[Row]) -> list[str]:
+    """The maps on the page of a sweep, which has no curve for single numbers of measurements."""
+    write_table(folder, rows, {}, versions())
+    names = [each.name for each in sweep_page(folder).panels]
+    assert "error" not in names
+    return [name for name in names if name.startswith("transfer")]
 
 
 def test_convergence_draws_the_history(stored: Run) -> None:

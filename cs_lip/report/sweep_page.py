@@ -16,7 +16,7 @@ from cs_lip.report.matrix import matrix_figure
 from cs_lip.report.page import Gallery, Page, Panel, Picture, Table, panel, picture_uri
 from cs_lip.report.phase import SUCCESS_MSE, phase_figure
 from cs_lip.report.sweep_tables import claims_table, means_table, rows_table
-from cs_lip.report.transfer import transfer_figure
+from cs_lip.report.transfer import MOST_ACROSS, Across, transfer_figure
 
 PLAN_FILE = "plan.toml"
 COMMAND = "cs-lip sweep plan.toml --out again && cs-lip report again"
@@ -93,7 +93,8 @@ def _best(rows: Sequence[Row]) -> str:
 def _panels(rows: Sequence[Row], exhibits: Sequence[Exhibit]) -> Iterator[Panel]:
     cut = len(condition_names(rows)) > MOST_PANELS
     some = f" The first {MOST_PANELS} of {len(condition_names(rows))} conditions are drawn." if cut else ""
-    if len({row.m for row in rows}) > 1:
+    settings = {(row.operator, row.m) for row in rows}
+    if len({operator for operator, _ in settings}) < len(settings):
         yield panel("error", "Error against the number of measurements", BANDS + some, error_figure(rows))
     if len({row.density for row in rows if row.ticket}) > 1:
         across = " Solvers without a prior are lines across." if any(not row.prior for row in rows) else ""
@@ -106,12 +107,12 @@ def _panels(rows: Sequence[Row], exhibits: Sequence[Exhibit]) -> Iterator[Panel]
             f"({-10 * math.log10(SUCCESS_MSE):.0f} dB), in per cent with its 95 % Wilson interval.",
             phase_figure(rows),
         )
-    if _is_transfer(rows):
+    for across, title in _carried(rows).items():
         yield panel(
-            "transfer",
-            "How tickets carry over",
-            "Mean PSNR in dB with its 95 % bootstrap interval over images and seeds.",
-            transfer_figure(rows),
+            f"transfer-{across}s",
+            title,
+            "Mean PSNR in dB with its 95 % bootstrap interval over what else differs: images, tasks, seeds.",
+            transfer_figure(rows, across),
         )
     for kind, exhibit in {each.kind: each for each in reversed(exhibits)}.items():
         yield panel(
@@ -119,11 +120,19 @@ def _panels(rows: Sequence[Row], exhibits: Sequence[Exhibit]) -> Iterator[Panel]
         )
 
 
-def _is_transfer(rows: Sequence[Row]) -> bool:
-    """Whether several tickets meet several images or tasks at one number of measurements each."""
-    counts = grouped({(row.operator, row.m): row for row in rows}.values(), lambda row: row.operator)
-    tickets, images = {row.ticket for row in rows if row.ticket}, {row.image for row in rows}
-    return len(tickets) > 1 and max(len(own) for own in counts.values()) == 1 and (len(counts) > 1 or len(images) > 1)
+def _carried(rows: Sequence[Row]) -> dict[Across, str]:
+    """The maps of how tickets carry over, with their titles: where a ticket and other methods meet several tasks, or
+    the same tasks on several images, at one number of measurements each."""
+    tasks = {method: {(row.operator, row.m) for row in own} for method, own in grouped(rows, method_of).items()}
+    every = set().union(*tasks.values())
+    if not any(row.ticket for row in rows) or len(tasks) < 2 or len({operator for operator, _ in every}) < len(every):
+        return {}
+    titles: dict[Across, str] = {}
+    if len(every) > 1:
+        titles["task"] = "How tickets carry over to tasks"
+    if 1 < len({row.image for row in rows}) <= MOST_ACROSS and all(own == every for own in tasks.values()):
+        titles["image"] = "How tickets carry over to images"
+    return titles
 
 
 def _gallery(exhibits: Sequence[Exhibit], note: str) -> Gallery:

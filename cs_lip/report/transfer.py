@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Literal
 
 from matplotlib.figure import Figure
 
@@ -11,18 +13,22 @@ from cs_lip.report.groups import grouped, mean_of, method_names, method_of
 from cs_lip.report.phase import on_map
 from cs_lip.report.style import COLOUR_MAP, new_figure, tidy
 
+Across = Literal["task", "image"]
 
-def transfer_figure(rows: Sequence[Row]) -> Figure:
-    """Mean PSNR of every method (downwards) on every task (across), or where there is one task on every image.
+MOST_ACROSS = 20
+"""Images whose names and numbers can still be read side by side."""
 
-    A field has the mean and below it the 95 % bootstrap interval over images and seeds.
+
+def transfer_figure(rows: Sequence[Row], across: Across) -> Figure:
+    """Mean PSNR of every method (downwards) on every task or on every image (across).
+
+    A field has the mean and below it the 95 % bootstrap interval over images, tasks and seeds.
 
     Raises:
         ValueError: no row has a finite PSNR.
     """
     names = method_names(rows)
-    tasks = len({row.operator for row in rows}) > 1
-    target: Callable[[Row], str] = (lambda row: row.operator) if tasks else (lambda row: row.image)
+    target: Callable[[Row], str] = attrgetter("operator" if across == "task" else "image")
     targets = list(dict.fromkeys(map(target, rows)))
     groups = grouped(rows, lambda row: (method_of(row), target(row)))
     means = {place: mean for place, own in groups.items() if (mean := mean_of(own, "psnr")) is not None}
@@ -35,7 +41,7 @@ def transfer_figure(rows: Sequence[Row]) -> Figure:
     axis = figure.subplots()
     values = [[_level(means.get((method, each))) for each in targets] for method in names]
     drawn = axis.imshow(values, cmap=COLOUR_MAP, aspect="auto", vmin=low, vmax=high)
-    tidy(axis, "", "task" if tasks else "image", "")
+    tidy(axis, "", across, "")
     axis.grid(visible=False)
     axis.set_xticks(range(len(targets)), targets, rotation=30, ha="right", parse_math=False)
     axis.set_yticks(range(len(names)), list(names.values()), parse_math=False)
