@@ -55,9 +55,11 @@ def _best(rows: Rows, m: int, noise: float, names: Sequence[str], kind: str) -> 
 
 def table(rows: Rows, variants: Sequence[str], config: dict[str, Any], command: str) -> str:
     scale = config["scale"]
-    counts = sorted(scale["measurements"])
     lines: list[str] = []
     for noise in scale["noises"]:
+        counts = [m for m in sorted(scale["measurements"]) if f"{m}/{noise:g}/search" in rows]
+        if not counts:
+            continue
         lines += [f"Mean PSNR in dB over {len(scale['pictures'])} real pictures, noise {noise:g}:", ""]
         lines += ["| tuned | of all weights " + "".join(f"| m = {m} " for m in counts) + "|"]
         lines += ["| --- | ---: |" + " ---: |" * len(counts)]
@@ -67,7 +69,7 @@ def table(rows: Rows, variants: Sequence[str], config: dict[str, Any], command: 
     lines += [f"| a ticket over all weights, m <= {GOAL_UP_TO} | goal | measured | |", "| --- | ---: | ---: | --- |"]
     for goal in goals(rows, config):
         verdict = {None: "not measured", True: "met", False: "**not met**"}[goal["met"]]
-        measured = "-" if goal["met"] is None else f"{goal['measured']:.2f} dB ({goal['where']})"
+        measured = "-" if goal["met"] is None else f"{goal['measured']:.2f} dB (of those run: {goal['where']})"
         lines.append(
             f"| m = {goal['m']}, noise {goal['noise']:g} | at least {goal['goal']:g} dB | {measured} | {verdict} |"
         )
