@@ -529,6 +529,16 @@ def test_a_summary_pairs_images_and_seeds() -> None:
     assert third.gain.estimate == -20.5  # type: ignore[union-attr]
 
 
+def test_a_summary_compares_a_ticket_with_its_own_dense_network() -> None:
+    generator = [row(name, 0, "auto", 30.0) for name in "ab"]
+    skip = [row(name, 0, "untrained", 25.0, prior="skip") for name in "ab"]
+    ticket = [dataclasses.replace(each, ticket="t", psnr=26.0) for each in skip]
+    decoder = [row(name, 0, "untrained", 20.0, prior="deep-decoder") for name in "ab"]
+    gains = [each.gain for each in summarise(generator + decoder + skip + ticket)]
+    assert [gain and gain.estimate for gain in gains] == [None, -10.0, -5.0, 1.0]
+    assert [each.gain and each.gain.estimate for each in summarise(decoder + skip + ticket)] == [None, None, 1.0]
+
+
 # --- claims -----------------------------------------------------------------------------------------------------------
 
 

@@ -45,7 +45,7 @@ class Summary:
 
     Attributes:
         psnr: its mean over images and seeds, in dB.
-        gain: the mean difference of its PSNR and the dense generator's, image by image and seed by seed; None for that
+        gain: the mean difference of its PSNR and the dense prior's, image by image and seed by seed; None for that
             one itself, and where there is none.
         success: the rate of images with an MSE of `SUCCESS_MSE` or less.
     """
@@ -60,8 +60,8 @@ class Summary:
 def summarise(rows: Sequence[Row]) -> list[Summary]:
     """A summary of every method in every setting, settings in order, methods in that of the rows.
 
-    The dense generator that a ticket is compared with is the one under the same solver; for anything else, and where
-    there is none, the first dense generator of the setting. Rows without a finite PSNR are left out, which an exact
+    A ticket is compared with its own dense prior under the same solver; anything else, and where there is none, with
+    the first dense generator of the setting. Rows without a finite PSNR are left out, which an exact
     recovery has as well as a diverged one.
     """
     table: dict[Setting, dict[Recoverer, list[Row]]] = defaultdict(lambda: defaultdict(list))
@@ -93,9 +93,11 @@ def _summary(
 
 
 def _dense(recoverer: Recoverer, all_of_them: Sequence[Recoverer]) -> Recoverer | None:
-    dense = [each for each in all_of_them if each.prior and not each.ticket and each.solver != "untrained"]
-    same = [each for each in dense if each.solver == recoverer.solver]
-    return next(iter(same + dense), None)
+    dense = [each for each in all_of_them if each.prior and not each.ticket]
+    generators = [each for each in dense if each.solver != "untrained"]
+    own = [each for each in dense if recoverer.ticket and each.prior == recoverer.prior]
+    same = [each for each in own + generators if each.solver == recoverer.solver]
+    return next(iter(same + generators), None)
 
 
 def _by_key(rows: Sequence[Row]) -> dict[tuple[str, int], float]:
