@@ -472,6 +472,22 @@ def test_a_small_form_claims_what_it_measures(tmp_path: Path) -> None:
     assert [claim.operator for claim in read_plan(path, quick=True).claims] == ["inpaint"]
 
 
+def test_a_small_form_has_the_methods_for_its_operators(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    others = "".join(f'[[method]]\nsolver = "{name}"\noperator = {tasks}\n' for name, tasks in METHODS_FOR.items())
+    path.write_text("operator = ['gaussian', 'inpaint']\n" + GOOD + others + "[quick]\noperator = ['inpaint']\n")
+    assert [(each.solver, each.operator) for each in read_plan(path).methods[1:]] == [
+        (name, tuple(tasks)) for name, tasks in METHODS_FOR.items()
+    ]
+    assert [(each.solver, each.operator) for each in read_plan(path, quick=True).methods] == [
+        ("omp", ()),
+        ("tv", ("inpaint",)),
+    ]
+
+
+METHODS_FOR = {"lasso-dct": ["gaussian"], "tv": ["gaussian", "inpaint"]}
+
+
 def test_a_small_form_of_the_usual_operator_keeps_its_claims_and_refuses_what_are_none(tmp_path: Path) -> None:
     path = tmp_path / "plan.toml"
     path.write_text(GOOD + CLAIM + "[quick]\nmeasurements = 20\n")

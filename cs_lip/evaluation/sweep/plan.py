@@ -61,7 +61,7 @@ class Method:
 
     def __post_init__(self) -> None:
         if len(set(self.operator)) < len(self.operator):
-            raise ValueError(f"a method's operator hold something twice, got {self.operator!s:.160}; try each once")
+            raise ValueError(f"a method names an operator twice, got {self.operator!s:.160}; try each once")
         choose(self.solver, tuple(SOLVERS), "solver")
         if self.prior:
             choose(self.prior, PRIORS, "untrained prior")

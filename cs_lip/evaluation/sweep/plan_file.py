@@ -1,8 +1,9 @@
 """Plans as TOML: the user's own, and those that are ready."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,8 @@ def plan_from_table(table: Mapping[str, Any], source: str) -> Plan:
     given |= {name: _value(table[name], name, kind) for name, kind in VALUES.items() if name in table}
     if "images" not in given:
         raise ValueError(f'the plan {source:.120} says no images; try images = ["in-range:4", "astronaut"]')
-    methods = _tables(table.get("method", []), f"methods of the plan {source:.120}", "[[method]] and below it a solver")
     claims = tuple(_claim(each) for each in _claims(table, source))
-    return Plan(methods=tuple(_method(each) for each in methods), claims=claims, **given)
+    return Plan(methods=tuple(_method(each) for each in _methods(table, source)), claims=claims, **given)
 
 
 def _parsed(content: bytes, source: str, quick: bool) -> Plan:
@@ -95,10 +95,24 @@ def _parsed(content: bytes, source: str, quick: bool) -> Plan:
         raise ValueError(f"the plan {source:.120} has no table [quick]; try it without --quick")
     if quick and smaller:
         table |= smaller
-        # A small form measures less, so it says less.
+        # A small form measures less, so it says less, and methods for other operators have nothing to do.
         operators = _list(table.get("operator", list(Plan.operator)), "operator", str)
         table["claim"] = [each for each in _claims(table, source) if each.get("operator") in operators]
+        if "method" not in smaller:
+            table["method"] = [each for each in map(partial(_only, operators), _methods(table, source)) if each]
     return plan_from_table(table, source)
+
+
+def _only(operators: Collection[str], method: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A method's table with those of its operators; empty where it had others alone."""
+    if not method.get("operator"):
+        return method
+    kept = [each for each in _list(method["operator"], "operator", str) if each in operators]
+    return {**method, "operator": kept} if kept else {}
+
+
+def _methods(table: Mapping[str, Any], source: str) -> list[Mapping[str, Any]]:
+    return _tables(table.get("method", []), f"methods of the plan {source:.120}", "[[method]] and below it a solver")
 
 
 def _method(table: Mapping[str, Any]) -> Method:

@@ -61,8 +61,8 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
     """A summary of every method in every setting, settings in order, methods in that of the rows.
 
     A ticket is compared with its own dense prior under the same solver; anything else, and where there is none, with
-    the first dense generator of the setting. Rows without a finite PSNR are left out, which an exact
-    recovery has as well as a diverged one.
+    the first dense generator of the setting. Rows without a finite PSNR are left out, which an exact recovery has as
+    well as a diverged one.
     """
     table: dict[Setting, dict[Recoverer, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
