@@ -107,7 +107,8 @@ def test_single_precision_errs_by_rounding_alone() -> None:
     z = latents_for(generator)
     expected = literal(state, z.double()).float()
     for prior in (generator, generator.fold()):
-        torch.testing.assert_close(prior(z), expected, rtol=0, atol=1e-5)
+        # processors with other vector instructions sum in another order: up to 1.2e-5 was seen
+        torch.testing.assert_close(prior(z), expected, rtol=0, atol=5e-5)
 
 
 def pro_gan(state: State, depths: tuple[int, ...]) -> nn.Module:
