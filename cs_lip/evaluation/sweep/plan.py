@@ -55,10 +55,6 @@ class Method:
     ticket: str = ""
     operator: tuple[str, ...] = ()
 
-    def fits(self, operator: str) -> bool:
-        """Whether it recovers from such measurements."""
-        return operator in (self.operator or (operator,))
-
     def __post_init__(self) -> None:
         if len(set(self.operator)) < len(self.operator):
             raise ValueError(f"a method names an operator twice, got {self.operator!s:.160}; try each once")
@@ -75,6 +71,10 @@ class Method:
             )
         if self.ticket and self.solver == "linear-estimate":
             raise ValueError("the solver linear-estimate knows the dense generator alone; try it without a ticket")
+
+    def fits(self, operator: str) -> bool:
+        """Whether it recovers from such measurements."""
+        return not self.operator or operator in self.operator
 
 
 @dataclass(frozen=True)
