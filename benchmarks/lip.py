@@ -1,9 +1,9 @@
 """Whether lottery image priors hold what is claimed: tickets of the skip network against dense, small and sparse ones.
 
-Run it with ``python benchmarks/lip.py``, about 6 hours on two cores. It prints a table and writes it to ``lip.md``,
-with every number behind it in ``lip.json``, and draws ``docs/images/lip.png`` (``--figure-only`` draws it again). Each
-finished fit is a line of ``lip.jsonl``, and the masks lie in a folder beside it level by level, so that a run which was
-stopped goes on where it ended.
+Run it with ``python benchmarks/lip.py``, about 6 hours with a process on each of two cores. It prints a table and
+writes it to ``lip.md``, with every number behind it in ``lip.json``, and draws ``docs/images/lip.png``
+(``--figure-only`` draws it again). Each finished fit is a line of ``lip.jsonl``, and the masks lie in a folder beside
+it level by level, so that a run which was stopped goes on where it ended.
 
 A mask is found from the measurements of a picture alone, by iterative magnitude pruning with 20 % of the hidden weights
 pruned a level and the rest begun anew (Wu, Chen, Jiang & Wang, TMLR 2023, arXiv 2410.24187). Every fit is told at the
@@ -25,9 +25,8 @@ from typing import Any
 import click
 from lip_report import figure, table, verdicts
 from machine import machine
-from results_files import TARGETS, Row, append_row, code_hash, stored_rows, write_results
+from results_files import TARGETS, Row, claimed, code_hash, measured_rows, write_results
 from torch import Tensor
-from tqdm import tqdm
 
 from cs_lip.evaluation.acquisition import acquire
 from cs_lip.evaluation.metrics import psnr
@@ -132,8 +131,9 @@ def lip_mask(bench: Bench, task: str, name: str, level: int) -> Mask:
     folder, last = bench.folder / f"{task}-{name}", max(scale.levels)
     asked = SearchSettings(scale.density(last), rounds=last, steps=scale.steps, seed=bench.seed)
     about = about_untrained(PRIOR, scale.shape, bench.seed, **scale.settings)
-    if not Levels(folder).ticket.is_file():
-        search(bench.dense(), asked, bench.fits(task, name), folder, about=about)
+    with claimed(bench.folder, folder.name):
+        if not Levels(folder).ticket.is_file():
+            search(bench.dense(), asked, bench.fits(task, name), folder, about=about)
     return read_ticket(Levels(folder).level(level)).mask
 
 
@@ -264,16 +264,12 @@ def main(full: bool, quick: bool, figure_only: bool, seed: int, out: Path) -> No
     config, log = configuration(scale, seed), out / f"{NAME}.jsonl"
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     bench = Bench(scale, seed, out / f"{NAME}-masks-{digest}")
-    bench.folder.mkdir(parents=True, exist_ok=True)
-    (bench.folder / ".gitignore").write_text("*\n", encoding="utf-8")  # what a run may go on from, not results
-    todo = cells(bench)
-    rows = {cell: row for cell, row in stored_rows(log, config).items() if cell in todo}
-    command = shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
-    for cell in tqdm([cell for cell in todo if cell not in rows], disable=None):
-        rows[cell] = todo[cell]() | {"machine": machine()}
-        append_row(log, config, cell, rows[cell])
-        write(out, rows, len(todo), config, command)
-    click.echo(write(out, rows, len(todo), config, command))
+    todo, command = cells(bench), shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
+
+    def show(rows: dict[str, Row]) -> str:
+        return write(out, rows, len(todo), config, command)
+
+    click.echo(show(measured_rows(log, config, todo, {"machine": machine()}, show)))
     if not quick:
         draw(out)
 

@@ -19,9 +19,8 @@ from typing import Any
 import click
 import torch
 from machine import described, machine, peak_bytes
-from results_files import Row, append_row, code_hash, stored_rows, write_results
+from results_files import Row, code_hash, measured_rows, write_results
 from torch import Tensor
-from tqdm import tqdm
 
 from cs_lip.evaluation.metrics import mse, psnr
 from cs_lip.evaluation.pictures import bundled_photographs
@@ -214,14 +213,10 @@ def table(result: dict[str, Any], config: dict[str, Any], command: str) -> str:
 @click.option("--seed", type=click.IntRange(0), default=2024, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results")
 def main(targets: int, measurements: int, seed: int, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     log, config = out / f"{NAME}.jsonl", configuration(measurements, seed)
     bench = prepare(targets, measurements, seed)
     todo = cells(bench)
-    rows = {cell: row for cell, row in stored_rows(log, config).items() if cell in todo}
-    for cell in tqdm([cell for cell in todo if cell not in rows], disable=None):
-        rows[cell] = todo[cell]()
-        append_row(log, config, cell, rows[cell])
+    rows = measured_rows(log, config, todo)
     command = shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
     result = summarise(rows, targets)
     text = table(result, config, command)
@@ -229,7 +224,7 @@ def main(targets: int, measurements: int, seed: int, out: Path) -> None:
         "command": command,
         "configuration": config,
         "summary": result,
-        "rows": {cell: rows[cell] for cell in todo},
+        "rows": rows,
     }
     write_results(out, NAME, whole, text)
     click.echo(text)

@@ -1,11 +1,14 @@
-"""The files of a benchmark: its results, and a line for each finished measurement, so that a stopped run goes on."""
+"""The files of a benchmark: its results, and a line for each finished cell, so that a stopped run goes on."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 import cs_lip
 from cs_lip.files import atomic_path
@@ -42,8 +45,64 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
             continue
 
 
+def measured_rows(
+    log: Path,
+    config: dict[str, Any],
+    todo: Mapping[str, Callable[[], Row]],
+    told: Row | None = None,
+    show: Callable[[dict[str, Row]], object] = len,
+) -> dict[str, Row]:
+    """The row of every cell in the order of ``todo``: as `log` has it, or measured now.
+
+    The same command may run several times at once, say once a core: a process takes the cells that no other one is at,
+    and at the end waits for the others. A cell whose process died is open again.
+
+    Args:
+        log: a line is added for every cell that is measured.
+        config: all that the rows depend on; rows of another configuration do not count.
+        todo: what measures a cell, by its name; a cell must not depend on another one's.
+        told: what every new row says besides.
+        show: gets the rows there are after each new one, the other processes' too.
+    """
+    with tqdm(total=len(todo), disable=None) as bar:
+        for patient in (False, True):
+            for cell, measure in todo.items():
+                rows = _rows_so_far(log, config, todo)
+                bar.update(len(rows) - bar.n)
+                if cell in rows:
+                    continue
+                try:
+                    with claimed(_taken(log), cell, patient=patient):
+                        if cell not in stored_rows(log, config):
+                            append_row(log, config, cell, measure() | (told or {}))
+                            show(_rows_so_far(log, config, todo))
+                except Timeout:
+                    continue
+    return _rows_so_far(log, config, todo)
+
+
+def claimed(folder: Path, work: str, *, patient: bool = True) -> FileLock:
+    """A lock on some work in a folder, for a ``with`` block; the system opens it when its process dies.
+
+    Raises:
+        filelock.Timeout: where the block begins, if another process is at it and `patient` is false.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    return FileLock(folder / f"{hashlib.sha256(work.encode()).hexdigest()[:16]}.lock", blocking=patient)
+
+
+def _taken(log: Path) -> Path:
+    return log.with_name(f"{log.stem}-taken")
+
+
+def _rows_so_far(log: Path, config: dict[str, Any], todo: Mapping[str, Callable[[], Row]]) -> dict[str, Row]:
+    rows = stored_rows(log, config)
+    return {cell: rows[cell] for cell in todo if cell in rows}
+
+
 def append_row(path: Path, config: dict[str, Any], cell: str, row: Row) -> None:
-    with path.open("a+", encoding="utf-8") as file:
+    with claimed(_taken(path), "a line"), path.open("a+", encoding="utf-8") as file:
         # A line that a crash cut short must not swallow the new one.
         cut_short = path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
         file.write(("\n" if cut_short else "") + json.dumps({"configuration": config, "cell": cell, "row": row}) + "\n")

@@ -22,9 +22,8 @@ import click
 import numpy as np
 import torch
 from machine import described, machine
-from results_files import Row, append_row, code_hash, stored_rows, write_results
+from results_files import Row, code_hash, measured_rows, write_results
 from torch import Tensor
-from tqdm import tqdm
 
 from cs_lip.evaluation.acquisition import OUTLIER_KINDS, Outliers, acquire
 from cs_lip.evaluation.metrics import psnr
@@ -124,16 +123,12 @@ def configuration(seed: int) -> dict[str, Any]:
 @click.option("--seed", type=click.IntRange(0), default=2024, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results")
 def main(seed: int, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     log, config = out / f"{NAME}.jsonl", configuration(seed)
     todo = cells(load_generator(DEFAULT_GENERATOR), seed)
-    rows = {cell: entry for cell, entry in stored_rows(log, config).items() if cell in todo}
-    for cell in tqdm([cell for cell in todo if cell not in rows], disable=None):
-        rows[cell] = todo[cell]()
-        append_row(log, config, cell, rows[cell])
+    rows = measured_rows(log, config, todo)
     command = shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
     text = table(rows, config, command)
-    whole = {"command": command, "configuration": config, "rows": {cell: rows[cell] for cell in todo}}
+    whole = {"command": command, "configuration": config, "rows": rows}
     write_results(out, NAME, whole, text)
     click.echo(text)
 

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from results_files import claimed
+
 from cs_lip.priors import DCGAN, DEFAULT_GENERATOR, Generator, load_generator
 from cs_lip.tickets import Evidence, Mask, Ticket, compact, read_ticket, score, select, ticketed, write_ticket
 from cs_lip.tickets.bernoulli import BernoulliSettings
@@ -67,13 +69,15 @@ class Finder:
     def ticket(self, method: str, density: float, seed: int) -> Ticket:
         """The ticket of a method, found now if it is not in the folder."""
         path = self.folder / f"{method}-{density:g}-{seed}.safetensors"
-        if not path.is_file():
-            write_ticket(path, METHODS[method](self, density, seed))
+        with claimed(self.folder, path.name):
+            if not path.is_file():
+                write_ticket(path, METHODS[method](self, density, seed))
         return read_ticket(path)
 
     def levels(self, name: str, network: Generator, asked: SearchSettings) -> Ticket:
         """A search level by level."""
-        return search(network, asked, self.trainer, self.folder / name, about=about_generator(DEFAULT_GENERATOR))
+        with claimed(self.folder, name):
+            return search(network, asked, self.trainer, self.folder / name, about=about_generator(DEFAULT_GENERATOR))
 
     def trained(self, network: DCGAN, mask: Mask, seed: int) -> Ticket:
         """A network with a mask that is fixed, after as many steps as a search makes in all."""
@@ -189,6 +193,4 @@ def finder(finding: Finding, out: Path, code: str) -> Finder:
     """The finder of a run, whose folder belongs to these settings and this code, the hash of what finds tickets."""
     told = json.dumps([asdict(finding), about_generator(DEFAULT_GENERATOR).base_sha256, code])
     folder = out / f"tickets-found-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ".gitignore").write_text("*\n", encoding="utf-8")  # what a run may go on from, not results
     return Finder(dense_generator(), finding, folder)

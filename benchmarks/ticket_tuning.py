@@ -1,9 +1,10 @@
 """Which weights of the face generator to tune to the measurements of a picture: all, a ticket's, others, or a layer's.
 
-Run it with ``python benchmarks/ticket_tuning.py``, about 8 hours on two cores. It prints a table and writes it to
-``ticket_tuning.md``, with every number behind it in ``ticket_tuning.json``, and draws ``docs/images/ticket_tuning.png``
-(``--figure-only`` draws it again). Each finished cell is a line of ``ticket_tuning.jsonl``; the tickets are those that
-``benchmarks/tickets.py`` leaves in its folder, and are found now where they are not there.
+Run it with ``python benchmarks/ticket_tuning.py``, about 16 hours with a process on each of two cores. It prints a
+table and writes it to ``ticket_tuning.md``, with every number behind it in ``ticket_tuning.json``, and draws
+``docs/images/ticket_tuning.png`` (``--figure-only`` draws it again). Each finished cell is a line of
+``ticket_tuning.jsonl``; the tickets are those that ``benchmarks/tickets.py`` leaves in its folder, and are found now
+where they are not there.
 
 Everything starts from one search of latents, and ends at the stop that held-out measurements choose: nothing knows the
 truth. What does not move stays where it is in the trained generator; only the tickets' own generators (``own``) have
@@ -16,7 +17,9 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +27,10 @@ import click
 import torch
 from machine import machine
 from recovery_quality import Stored, keep_found
-from results_files import TARGETS, Row, append_row, code_hash, stored_rows, write_results
+from results_files import TARGETS, Row, claimed, code_hash, measured_rows, write_results
 from ticket_methods import Finder, Finding, drawn_by, finder
 from ticket_tuning_report import figure, goals, table
 from torch import Tensor
-from tqdm import tqdm
 
 from cs_lip.evaluation.acquisition import acquire
 from cs_lip.evaluation.metrics import psnr
@@ -59,7 +61,7 @@ VARIANTS = (
     *(f"{kind}-{density:g}" for density in OTHERS for kind in ("ticket", "random")),
     *(name for density in OWN for name in (f"search-own-{density:g}", f"own-{density:g}")),
 )
-"""What a cell does, the most telling first; a search before what goes on from it."""
+"""What a cell does, the most telling first."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,13 @@ def measured(bench: Bench, m: int, noise: float, name: str) -> Row:
     operator = Gaussian(generator.image_shape, m, seed=derive_seed(bench.seed, "operator"))
     values = acquire(operator, bench.truth, noise=noise, seed=bench.seed)
     searches, moving = name.startswith("search"), chosen_weights(found, name, bench.seed)
-    stored = Stored(bench.search(m, noise, f"search-{name}" if own else "search"))
-    solver = scale.search if searches else ImageAdaptive(stored, scale.tuning, scale.shifts, moving)
+    start = bench.search(m, noise, f"search-{name.removeprefix('search-')}" if own else "search")
+    with claimed(bench.folder, start.name):
+        if not start.is_file():
+            first = recover(operator, values, generator, solver=scale.search, noise=noise, seed=bench.seed)
+            keep_found(start, first, values)
+    solver = Stored(start) if searches else ImageAdaptive(Stored(start), scale.tuning, scale.shifts, moving)
     recovery = recover(operator, values, generator, solver=solver, noise=noise, seed=bench.seed)
-    if searches:
-        keep_found(bench.search(m, noise, name), recovery, values)
     return {
         "psnr": [psnr(*pair) for pair in zip(recovery.images, bench.truth, strict=True)],
         "share": 0.0 if searches else share(generator, moving),
@@ -176,12 +180,12 @@ def configuration(bench: Bench) -> dict[str, Any]:
     }
 
 
-def cells(scale: Scale) -> dict[str, tuple[int, float, str]]:
+def cells(bench: Bench) -> dict[str, Callable[[], Row]]:
     """Every cell by name."""
     return {
-        f"{m}/{noise:g}/{name}": (m, noise, name)
-        for m in scale.measurements
-        for noise in scale.noises
+        f"{m}/{noise:g}/{name}": partial(measured, bench, m, noise, name)
+        for m in bench.scale.measurements
+        for noise in bench.scale.noises
         for name in VARIANTS
     }
 
@@ -214,21 +218,15 @@ def main(full: bool, quick: bool, figure_only: bool, seed: int, out: Path) -> No
     found_by = finder(scale.finding, out, code_hash(("priors", "tickets")))
     truth = torch.stack([picture(name, found_by.dense.image_shape).pixels for name in scale.pictures])
     bench = Bench(scale, found_by, truth, seed, out)
-    config, todo, log = configuration(bench), cells(scale), out / f"{NAME}.jsonl"
+    config, log = configuration(bench), out / f"{NAME}.jsonl"
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     bench = replace(bench, folder=out / f"{NAME}-{digest}")
-    bench.folder.mkdir(parents=True, exist_ok=True)
-    (bench.folder / ".gitignore").write_text("*\n", encoding="utf-8")  # what a run may go on from, not results
-    rows = {cell: row for cell, row in stored_rows(log, config).items() if cell in todo}
-    for cell, (m, noise, name) in todo.items():
-        if "search" in name and not bench.search(m, noise, name).is_file():
-            rows.pop(cell, None)
     command = shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
-    for cell in tqdm([cell for cell in todo if cell not in rows], disable=None):
-        rows[cell] = measured(bench, *todo[cell]) | {"machine": machine()}
-        append_row(log, config, cell, rows[cell])
-        write(out, rows, config, command)
-    click.echo(write(out, rows, config, command))
+
+    def show(rows: dict[str, Row]) -> str:
+        return write(out, rows, config, command)
+
+    click.echo(show(measured_rows(log, config, cells(bench), {"machine": machine()}, show)))
     if not quick:
         draw(out)
 

@@ -1,7 +1,7 @@
 """How good tickets of the face generator are: every criterion and control over densities, and the speed of channels.
 
-Run it with ``python benchmarks/tickets.py``, about 6 hours on two cores. It prints a table and writes it to
-``tickets.md``, with every number behind it in ``tickets.json``, and draws ``docs/images/tickets.png``
+Run it with ``python benchmarks/tickets.py``, about 6 hours with a process on each of two cores. It prints a table and
+writes it to ``tickets.md``, with every number behind it in ``tickets.json``, and draws ``docs/images/tickets.png``
 (``--figure-only`` draws it again from what is stored). Each finished ticket is a line of ``tickets.jsonl``, and the
 ticket itself a file in a folder beside it, so that a run which was stopped goes on where it ended.
 
@@ -23,11 +23,10 @@ from typing import Any
 import click
 import torch
 from machine import machine
-from results_files import TARGETS, Row, append_row, code_hash, stored_rows, write_results
+from results_files import TARGETS, Row, code_hash, measured_rows, write_results
 from ticket_methods import METHODS, Finder, Finding, drawn_by, finder, share
 from tickets_report import figure, goals, read_results, table, verdicts
 from torch import Tensor
-from tqdm import tqdm
 
 from cs_lip.evaluation.acquisition import acquire
 from cs_lip.evaluation.metrics import mse, psnr
@@ -270,13 +269,12 @@ def main(full: bool, quick: bool, figure_only: bool, seed: int, out: Path) -> No
     found_by = finder(scale.finding, out, code_hash(("priors", "tickets")))
     bench = Bench(scale, found_by, targets(found_by.dense, scale, seed), seed)
     config, todo, log = configuration(bench), cells(bench), out / f"{NAME}.jsonl"
-    rows = {cell: row for cell, row in stored_rows(log, config).items() if cell in todo}
     command = shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
-    for cell in tqdm([cell for cell in todo if cell not in rows], disable=None):
-        rows[cell] = todo[cell]() | {"machine": machine()}
-        append_row(log, config, cell, rows[cell])
-        write(out, rows, list(todo), config, command)
-    click.echo(write(out, rows, list(todo), config, command))
+
+    def show(rows: dict[str, Row]) -> str:
+        return write(out, rows, list(todo), config, command)
+
+    click.echo(show(measured_rows(log, config, todo, {"machine": machine()}, show)))
     if not quick:
         draw(out)
 

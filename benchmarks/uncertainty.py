@@ -20,9 +20,8 @@ import click
 import numpy as np
 import torch
 from machine import described, machine
-from results_files import Row, append_row, code_hash, stored_rows, write_results
+from results_files import Row, code_hash, measured_rows, write_results
 from torch import Tensor
-from tqdm import tqdm
 
 from cs_lip.evaluation.acquisition import acquire, snr_db
 from cs_lip.evaluation.provenance import versions
@@ -177,17 +176,13 @@ def configuration(generator: Generator, seed: int) -> dict[str, Any]:
 @click.option("--seed", type=click.IntRange(0), default=2025, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results")
 def main(seed: int, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     generator = load_generator(DEFAULT_GENERATOR).fold()
     log, config = out / f"{NAME}.jsonl", configuration(generator, seed)
     todo = cells(generator, seed)
-    rows = {cell: row for cell, row in stored_rows(log, config).items() if cell in todo}
-    for cell in tqdm([cell for cell in todo if cell not in rows], disable=None):
-        rows[cell] = todo[cell]()
-        append_row(log, config, cell, rows[cell])
+    rows = measured_rows(log, config, todo)
     command = shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
     text = table(rows, config, command)
-    write_results(out, NAME, {"command": command, "configuration": config, "rows": {c: rows[c] for c in todo}}, text)
+    write_results(out, NAME, {"command": command, "configuration": config, "rows": rows}, text)
     click.echo(text)
 
 

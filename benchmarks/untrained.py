@@ -20,9 +20,8 @@ from typing import Any
 import click
 import torch
 from machine import described, machine
-from results_files import Row, append_row, code_hash, stored_rows, write_results
+from results_files import Row, code_hash, measured_rows, write_results
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from cs_lip.evaluation.acquisition import acquire
 from cs_lip.evaluation.metrics import psnr
@@ -289,7 +288,6 @@ def table(rows: dict[str, Row], result: dict[str, Any], config: dict[str, Any], 
 @click.option("--seed", type=click.IntRange(0), default=2024, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results")
 def main(size: int, iterations: int, timed_size: int, rounds: int, seed: int, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
     config = {
         "size": size,
         "iterations": iterations,
@@ -301,11 +299,7 @@ def main(size: int, iterations: int, timed_size: int, rounds: int, seed: int, ou
         "versions": versions(),
     }
     log, todo = out / f"{NAME}.jsonl", cells(size, iterations, timed_size, rounds, seed)
-    rows = {cell: row for cell, row in stored_rows(log, config).items() if cell in todo}
-    for cell in tqdm([cell for cell in todo if cell not in rows], disable=None):
-        rows[cell] = todo[cell]()
-        append_row(log, config, cell, rows[cell])
-    rows = {cell: rows[cell] for cell in todo}
+    rows = measured_rows(log, config, todo)
     command = shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
     result = summarise(rows)
     text = table(rows, result, config, command)

@@ -1,0 +1,98 @@
+"""The rows of a benchmark: none is measured twice, by however many processes, and none is lost by one that dies."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+WORKER = """
+import sys, time
+from functools import partial
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from results_files import measured_rows
+
+folder, name, seconds = Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
+
+def measure(cell):
+    (folder / f"{name}-began-{cell}").touch()
+    time.sleep(seconds)
+    return {"by": name}
+
+measured_rows(folder / "bench.jsonl", {"seed": 1}, {str(cell): partial(measure, str(cell)) for cell in range(6)})
+"""
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import results_files
+
+    return results_files
+
+
+def worker(folder: Path, name: str, seconds: float) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", WORKER, str(BENCHMARKS), str(folder), name, str(seconds)])
+
+
+def lines(folder: Path) -> dict[str, list[str]]:
+    """Who measured each cell, as the log has it."""
+    by: dict[str, list[str]] = {}
+    for line in (folder / "bench.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        by.setdefault(entry["cell"], []).append(entry["row"]["by"])
+    return by
+
+
+def test_rows_are_measured_once_in_their_order_and_shown(files: ModuleType, tmp_path: Path) -> None:
+    log, measured, shown = tmp_path / "out" / "bench.jsonl", [], []
+
+    def cell(name: str) -> dict[str, str]:
+        measured.append(name)
+        return {"value": name}
+
+    todo = {name: lambda name=name: cell(name) for name in "ba"}
+    for _ in range(2):
+        rows = files.measured_rows(log, {"seed": 1}, todo, {"machine": "this"}, lambda rows: shown.append(list(rows)))
+        assert list(rows.items()) == [(name, {"value": name, "machine": "this"}) for name in "ba"]
+    assert (measured, shown) == (["b", "a"], [["b"], ["b", "a"]])
+    files.measured_rows(log, {"seed": 2}, todo)
+    assert measured == ["b", "a", "b", "a"], "rows of another configuration were taken over"
+
+
+def test_a_line_that_a_crash_cut_short_costs_its_own_cell_alone(files: ModuleType, tmp_path: Path) -> None:
+    log = tmp_path / "bench.jsonl"
+    todo = {name: lambda name=name: {"value": name} for name in "abc"}
+    files.measured_rows(log, {}, todo)
+    log.write_bytes(log.read_bytes()[:-5])
+    assert files.measured_rows(log, {}, todo) == {name: {"value": name} for name in "abc"}
+    assert set(files.stored_rows(log, {})) == {"a", "b", "c"}
+
+
+def test_two_processes_share_the_cells(tmp_path: Path) -> None:
+    workers = [worker(tmp_path, name, 0.2) for name in "xy"]
+    assert [each.wait(60) for each in workers] == [0, 0]
+    assert {cell: len(by) for cell, by in lines(tmp_path).items()} == {str(cell): 1 for cell in range(6)}
+
+
+def test_a_cell_whose_process_died_is_open_again(tmp_path: Path) -> None:
+    dying = worker(tmp_path, "dying", 600)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("dying-began-*")):
+        assert time.monotonic() < deadline, "the first process did not begin"
+        time.sleep(0.05)
+    other = worker(tmp_path, "other", 0.0)
+    while len(list(tmp_path.glob("other-began-*"))) < 5:
+        assert time.monotonic() < deadline, "the second process did not take the other cells"
+        time.sleep(0.05)
+    assert other.poll() is None, "it did not wait for the cell of the first process"
+    dying.kill()
+    dying.wait()
+    assert other.wait(60) == 0
+    assert lines(tmp_path) == {str(cell): ["other"] for cell in range(6)}
