@@ -22,7 +22,8 @@ from cs_lip.evaluation.sweep.cells import Cell
 from cs_lip.evaluation.sweep.collect import collect
 from cs_lip.evaluation.sweep.executors.processes import Processes
 from cs_lip.evaluation.sweep.folder import SweepFolder, cell_text
-from cs_lip.evaluation.sweep.plan import Method, Plan, expand, plan_to_table
+from cs_lip.evaluation.sweep.methods import Method
+from cs_lip.evaluation.sweep.plan import Plan, expand, plan_to_table
 from cs_lip.evaluation.sweep.sweep import compute, scan
 from cs_lip.evaluation.sweep.table import Row, read_rows
 

@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 
 from cs_lip.evaluation.sweep.collect import collect
 from cs_lip.evaluation.sweep.executors.local import local
-from cs_lip.evaluation.sweep.plan import Grid, Method, Plan, expand, plan_to_table
+from cs_lip.evaluation.sweep.methods import Method
+from cs_lip.evaluation.sweep.plan import Grid, Plan, expand, plan_to_table
 from cs_lip.evaluation.sweep.sweep import compute, scan
 from cs_lip.evaluation.sweep.table import Row, read_rows
 

@@ -17,6 +17,7 @@ from helpers import assert_one_sentence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from sweeps import numbers, run_here, tiny_grid, tiny_plan, tiny_weights
 
 from cs_lip.evaluation.acquisition import acquire, build_operator
@@ -25,18 +26,21 @@ from cs_lip.evaluation.sweep.cells import Cell, Target, cell_from_json
 from cs_lip.evaluation.sweep.claims import Claim, Verdict, judge, read_verdicts, stored_verdicts, write_verdicts
 from cs_lip.evaluation.sweep.collect import collect
 from cs_lip.evaluation.sweep.folder import SweepFolder
-from cs_lip.evaluation.sweep.plan import IMAGES_AT_ONCE, Method, Plan, expand, plan_to_table
+from cs_lip.evaluation.sweep.methods import Method
+from cs_lip.evaluation.sweep.plan import IMAGES_AT_ONCE, Plan, expand, plan_to_table
 from cs_lip.evaluation.sweep.plan_file import plan_from_table, plan_text, read_plan, ready_plan, ready_plans
 from cs_lip.evaluation.sweep.run_cell import run_cell
 from cs_lip.evaluation.sweep.summary import summarise
 from cs_lip.evaluation.sweep.sweep import scan
 from cs_lip.evaluation.sweep.table import COLUMNS, Row, read_configuration, read_rows, row_from_json, row_to_json
 from cs_lip.evaluation.sweep.targets import pixels, targets
-from cs_lip.priors import load_generator
+from cs_lip.priors import load_generator, untrained_network
+from cs_lip.priors.catalogue import find_entry
 from cs_lip.recovery import SOLVERS, Adam, recover
 from cs_lip.recovery.untrained_fit import UntrainedFit
+from cs_lip.seeding import derive_seed
 from cs_lip.tickets import Mask, Ticket, write_ticket
-from cs_lip.tickets.transfer import about_generator
+from cs_lip.tickets.transfer import about_generator, about_untrained
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +74,13 @@ def test_every_part_of_a_cell_is_in_its_hash(weights: str) -> None:
 
 def test_the_hash_is_the_same_on_every_machine() -> None:
     images = (Target("draw-1", "in-range", "1"),)
-    cell = Cell("digiface-dcgan", "ab", images, "gaussian", 10, 0.01, 0.0, "", "", "", "omp", "least-squares", 0)
+    cell = Cell("digiface-dcgan", "ab", images, "gaussian", 10, 0.01, 0.0, "", "", "", "", "omp", "least-squares", 0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cs_lip.evaluation.sweep.cells.__version__", "0.1.0")
         first = cell.key
         patch.setattr("cs_lip.evaluation.sweep.cells.__version__", "0.2.0")
         assert replace(cell).key != first
-    assert first == "67b6dae47295db449e3ae7bca4f2faa68c467aaad78f8a8f74f98217f6a3a07a"
+    assert first == "89be251b5c62e40a3231780840cbd0d1c1a16ad077f058ae917b23b9efa41ba0"
 
 
 def test_a_plan_makes_every_combination_once(weights: str) -> None:
@@ -158,8 +162,9 @@ def test_a_row_says_what_a_recovery_by_hand_says(weights: str) -> None:
     generator = load_generator(weights)
     truth = pixels(cell.images, generator, generator.image_shape)
     operator = build_operator("gaussian", generator.image_shape, 40, seed=1)
-    measured = acquire(operator, truth, noise=0.01, seed=1)
-    ours = recover(operator, measured, generator.fold(), solver="adam", noise=0.01, seed=1)
+    seeds = [derive_seed(1, f"measurements/draw-{number}") for number in (1, 2)]
+    measured = [acquire(operator, truth[[place]], noise=0.01, seed=seed) for place, seed in enumerate(seeds)]
+    ours = recover(operator, torch.cat(measured), generator.fold(), solver="adam", noise=0.01, seed=1)
     result = run_cell(cell)
     for index, row in enumerate(result.rows):
         assert row.image == f"draw-{index + 1}"
@@ -175,6 +180,47 @@ def test_a_row_says_what_a_recovery_by_hand_says(weights: str) -> None:
         assert row.cell == cell.key
     assert result.images.shape == (2, 3, 16, 16)
     assert np.abs(result.images / 255 - ours.images.numpy()).max() <= 0.5 / 255 + 1e-6
+
+
+def test_what_is_measured_of_an_image_does_not_depend_on_the_others(weights: str) -> None:
+    beside, alone = (
+        run_cell(expand(tiny_plan(weights, images=images, outliers=(0.1,))).cells[0]).rows
+        for images in (("astronaut", "coffee"), ("coffee",))
+    )
+    assert beside[1].mse == alone[0].mse
+
+
+def test_every_batch_has_other_noise(large_weights: str) -> None:
+    # Without a signal to recover, the image that OMP finds is the noise.
+    plan = tiny_plan(
+        large_weights, images=(f"in-range:{2 * IMAGES_AT_ONCE}",), noise=(1e3,), measurements=(200,), seeds=1
+    )
+    first, second = (run_cell(cell).images for cell in expand(plan).cells)
+    assert not any(np.array_equal(a, b) for a in first for b in second)
+
+
+def test_seeds_of_inpainting_measure_equally_much(weights: str) -> None:
+    plan = tiny_plan(weights, operator=("inpaint",), images=("astronaut",), measurements=(), seeds=4)
+    cells = expand(plan).cells
+    rows = [row for cell in cells for row in run_cell(cell).rows]
+    assert {row.m for row in rows} == {cell.m for cell in cells} == {3 * 16 * 16 // 2}
+    assert len({row.mse for row in rows}) == 4, "the seeds keep the same pixels"
+
+
+def test_a_generator_or_a_learned_start_that_has_changed_is_told(tmp_path: Path, short_adam: None) -> None:
+    path = tiny_weights(tmp_path)
+    cell = expand(tiny_plan(path, methods=(Method("adam"),))).cells[0]
+    state = {name: values + 0.1 for name, values in load_file(path).items()}
+    save_file(state, path)
+    with pytest.raises(ValueError, match=r"generator .* has changed") as caught:
+        run_cell(cell)
+    assert_one_sentence(caught.value)
+    bundled = expand(Plan((Method("adam"), Method("omp")), ("in-range:1",), (60,)))
+    searched, other = bundled.cells
+    assert (searched.start_sha256, other.start_sha256) == (find_entry("digiface-dcgan").start_sha256, "")
+    with pytest.raises(ValueError, match=r"learned start .* has changed") as caught:
+        run_cell(replace(searched, start_sha256="ab"))
+    assert_one_sentence(caught.value)
 
 
 @pytest.mark.usefixtures("short_adam")
@@ -398,7 +444,7 @@ GOOD = 'images = ["in-range:1"]\nmeasurements = [10]\n[[method]]\nsolver = "omp"
         ('method = "omp"\nimages = ["in-range:1"]\nmeasurements = [10]\n', "no tables"),
         (GOOD + 'ticket = "bundled"\n', "no prior and no ticket"),
         (GOOD.replace('"omp"', '"untrained"'), "needs an untrained prior"),
-        (GOOD.replace('"omp"', '"adam"\nprior = "skip"'), "searches a generator"),
+        (GOOD.replace('"omp"', '"adam"\nprior = "skip"'), "takes the plan's generator"),
         (GOOD.replace('"omp"', '"untrained"\nprior = "skpi"'), "try 'skip'"),
         (GOOD.replace('"omp"', "3"), "must be text"),
         (GOOD.replace('solver = "omp"', 'prior = "skip"'), "says no solver"),
@@ -524,6 +570,25 @@ def test_a_ticket_beside_its_dense_generator(tmp_path: Path, short_adam: None) -
     assert expand(Plan(methods, ("in-range:2",), (60,), generator=name)).cells[-1].key != grid.cells[-1].key
 
 
+def test_an_untrained_ticket_is_of_its_methods_prior(
+    tmp_path: Path, large_weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SOLVERS, "untrained", lambda: UntrainedFit(iterations=3))
+    shape, path = (3, 64, 64), tmp_path / "tenth.safetensors"
+    network = untrained_network("deep_decoder", shape, seed=0)
+    weights = {name: network.get_parameter(name).detach() for name in network.weight_groups()["hidden"]}
+    mask = Mask({name: values > values.median() for name, values in weights.items()})
+    write_ticket(path, Ticket(mask, None, about_untrained("deep_decoder", shape, 0)))
+    dense = Method("untrained", prior="deep-decoder")
+    plan = tiny_plan(large_weights, methods=(dense, replace(dense, ticket=str(path))), images=("astronaut",), seeds=1)
+    rows = [row for cell in expand(replace(plan, measurements=(200,))).cells for row in run_cell(cell).rows]
+    assert [(row.prior, row.ticket) for row in rows] == [("deep-decoder", ""), ("deep-decoder", "tenth")]
+    assert summarise(rows)[1].gain is not None, "the ticket is not compared with its dense network"
+    with pytest.raises(ValueError, match="deep_decoder, its method of skip") as caught:
+        expand(replace(plan, methods=(Method("untrained", prior="skip", ticket=str(path)),)))
+    assert_one_sentence(caught.value)
+
+
 # --- the summary ------------------------------------------------------------------------------------------------------
 
 
@@ -571,6 +636,8 @@ def test_claims_are_judged_by_paired_differences() -> None:
         Claim("better", "me", "gaussian", "auto t", "tv"),
     ]
     held, lost, missing = judge(claims, rows)
+    assert held.by == "this sweep"
+    assert judge(claims, rows, finished=False)[0].by == "this sweep, which is not finished"
     assert (held.holds, lost.holds, missing.holds) == (True, False, None)
     assert held.measured == lost.measured == "-0.50 dB (-0.50 to -0.50)" and missing.measured == ""
     assert held.claim == "as good (me)"

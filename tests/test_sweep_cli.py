@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import tomli_w
 from click.testing import CliRunner, Result
+from PIL import Image
 from sweeps import numbers, tiny_plan, tiny_weights
 
 from cs_lip.cli.main import main
 from cs_lip.cli.sweep import INTERRUPTED
 from cs_lip.evaluation.sweep.claims import read_verdicts
+from cs_lip.evaluation.sweep.folder import SweepFolder
 from cs_lip.evaluation.sweep.plan import expand
 from cs_lip.evaluation.sweep.plan_file import plan_text
 from cs_lip.evaluation.sweep.table import read_rows
@@ -58,7 +60,7 @@ def test_a_plan_in_a_file(here: Path) -> None:
     assert {row.image for row in rows} == {"draw-1", "draw-2", "astronaut"}
     held = {path.relative_to("out").parts[0] for path in Path("out").rglob("*")}
     assert held == {"plan.toml", "sweep.h5", "rows.csv", "cells", "images", "truth", "claims"}
-    assert {path.name for path in Path("out/truth").iterdir()} == {"draw-1.png", "draw-2.png", "astronaut.png"}
+    assert {path.stem for path in Path("out/truth").glob("*.png")} == {"draw-1", "draw-2", "astronaut"}
     told = tomllib.loads(Path("out/plan.toml").read_text())
     assert told["measurements"] == [10, 20]
     assert "quick" not in told
@@ -122,6 +124,28 @@ def test_a_dry_run_writes_nothing_and_tells_cells_and_time(here: Path) -> None:
     result = run("plan.toml", "--out", "out", "--dry-run")
     assert "2 finished" in result.stdout
     assert "Timing" not in result.stderr
+
+
+def test_a_dry_run_looks_where_the_sweep_would_go(here: Path) -> None:
+    assert run("plan.toml", "--executor", "local").exit_code == 0
+    assert "4 finished" in run("plan.toml", "--dry-run").stdout
+
+
+def test_a_picture_that_has_changed_is_swept_and_shown_anew(here: Path) -> None:
+    options = ("-m", "10", "--solver", "omp", "--images", "x.png", "--generator", "tiny.safetensors")
+    for grey in (200, 50):
+        Image.new("RGB", (16, 16), (grey, grey, grey)).save("x.png")
+        assert run(*options, "--out", "out", "--executor", "local").exit_code == 0
+        assert Image.open(SweepFolder(Path("out")).truth_file("x.png")).getpixel((3, 3)) == (grey, grey, grey)
+
+
+def test_the_plan_as_it_was_run_goes_from_any_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (16, 16), (9, 99, 199)).save("x.png")
+    options = ("-m", "10", "--solver", "omp", "--images", "x.png,in-range:2,coffee", "--generator", "tiny.safetensors")
+    assert run(*options, "--out", "out", "--executor", "local").exit_code == 0
+    monkeypatch.chdir(here / "out")
+    assert run("plan.toml", "--out", "../again", "--executor", "local").exit_code == 0
+    assert numbers(read_rows(here / "again")) == numbers(read_rows(here / "out"))
 
 
 def test_ctrl_c_keeps_the_rows(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ from cs_lip.evaluation.sweep.collect import collect
 from cs_lip.evaluation.sweep.estimate import estimate
 from cs_lip.evaluation.sweep.executors import NAMES, find_executor
 from cs_lip.evaluation.sweep.folder import JOBS, SweepFolder
-from cs_lip.evaluation.sweep.plan import Grid, Method, Plan, expand, plan_to_table
+from cs_lip.evaluation.sweep.methods import Method
+from cs_lip.evaluation.sweep.plan import Grid, Plan, expand, plan_to_table
 from cs_lip.evaluation.sweep.plan_file import plan_from_table, plan_text, read_plan, ready_plan
 from cs_lip.evaluation.sweep.run_cell import CLASSICAL, to_bytes
 from cs_lip.evaluation.sweep.summary import Summary, summarise
@@ -91,10 +92,10 @@ def sweep(
         for note in expanded.notes:
             click.echo(note, err=True)
         count = (os.cpu_count() or 1) if workers is None else workers
-        if dry_run:
-            _tell_estimate(expanded, out, count)
-            return
         folder = Path(f"sweep-{plan.name}") if out is None else out
+        if dry_run:
+            _tell_estimate(expanded, folder, count)
+            return
         held = SweepFolder(folder)
         held.check()
         engine = find_executor(executor, count, scheduler, folder.resolve() / JOBS)
@@ -112,7 +113,7 @@ def sweep(
             except KeyboardInterrupt:
                 interrupted = True
         after = collect(folder, expanded.cells, plan_to_table(expanded.plan))
-        verdicts = judge(plan.claims, _rows(after)) + stored
+        verdicts = judge(plan.claims, _rows(after), finished=not after.unfinished) + stored
         write_verdicts(folder, verdicts)
     _tell(after, failures, folder, verdicts)
     if interrupted:
@@ -171,8 +172,8 @@ def _number(text: str, kind: type[int] | type[float], option: str) -> int | floa
         raise ValueError(f"{option} takes numbers with commas between them, got {text!r:.40}; try 50,100,200") from None
 
 
-def _tell_estimate(grid: Grid, out: Path | None, workers: int) -> None:
-    found = scan(Path("nowhere") if out is None else out, grid.cells)
+def _tell_estimate(grid: Grid, folder: Path, workers: int) -> None:
+    found = scan(folder, grid.cells)
     left = len(found.unfinished)
     images = "1 image" if len(grid.images) == 1 else f"{len(grid.images)} images"
     click.echo(f"{len(found.cells)} cells of {images}, {len(found.cells) - left} finished.")
@@ -192,12 +193,14 @@ def _duration(seconds: float) -> str:
 
 
 def _write_truths(held: SweepFolder, grid: Grid) -> None:
-    names = [image.name for image in grid.images]
-    missing = [image for image in grid.images if not held.truth_file(image.name).is_file()]
-    if names and missing:
+    """The true images, those again that a file or a generator of the same name has changed since."""
+    origins = {image.name: image.origin(grid.cells[0].generator_sha256) for image in grid.images}
+    there = held.truths()
+    missing = [image for image in grid.images if there.get(image.name) != origins[image.name]]
+    if missing:
         generator = load_generator(grid.plan.generator)
-        for image in missing:
-            held.write_truths([image.name], to_bytes(pixels([image], generator, grid.image_shape)))
+        drawn = ((image.name, to_bytes(pixels([image], generator, grid.image_shape))[0]) for image in missing)
+        held.write_truths(drawn, there | origins)
 
 
 def _rows(found: Scan) -> list[Row]:

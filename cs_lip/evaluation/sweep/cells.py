@@ -27,6 +27,10 @@ class Target:
     place: str
     sha256: str = ""
 
+    def origin(self, generator_sha256: str) -> str:
+        """What its pixels are fixed by, as a hash."""
+        return hashlib.sha256(json.dumps([asdict(self), generator_sha256]).encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -40,8 +44,9 @@ class Cell:
         prior: an untrained network's name; empty for the generator, or for none where the solver needs none.
         ticket: a name or an absolute path; empty for a dense prior.
         ticket_sha256: of its file.
+        start_sha256: of the learned start of the generator that is searched; empty where none is used.
         solver, fidelity: by name.
-        seed: of operator, noise, outliers and solver.
+        seed: of operator, noise, outliers and solver; every image has noise and outliers of its own.
         restarts: starts of an image in a search of latents; 0 for the solver's own number.
     """
 
@@ -55,6 +60,7 @@ class Cell:
     prior: str
     ticket: str
     ticket_sha256: str
+    start_sha256: str
     solver: str
     fidelity: str
     seed: int

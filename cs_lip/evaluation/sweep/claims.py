@@ -55,7 +55,7 @@ class Verdict:
         asked: what must be measured for it to hold.
         measured: in words; empty where nothing was.
         holds: None where nothing was measured.
-        by: the file of stored results that says so, or `SWEEP`.
+        by: the file of stored results that says so, or `SWEEP` and what there is to say of it.
     """
 
     claim: str
@@ -65,9 +65,14 @@ class Verdict:
     by: str
 
 
-def judge(claims: Sequence[Claim], rows: Sequence[Row]) -> list[Verdict]:
-    """A verdict for every claim, from the differences over the images and seeds that both methods have."""
-    return [_verdict(claim, _difference(claim, rows)) for claim in claims]
+def judge(claims: Sequence[Claim], rows: Sequence[Row], *, finished: bool = True) -> list[Verdict]:
+    """A verdict for every claim, from the differences over the images and seeds that both methods have.
+
+    Args:
+        finished: whether the rows are all of the sweep; the verdicts tell where they are not.
+    """
+    by = SWEEP if finished else f"{SWEEP}, which is not finished"
+    return [_verdict(claim, _difference(claim, rows), by) for claim in claims]
 
 
 def stored_verdicts(folder: Path) -> list[Verdict]:
@@ -135,13 +140,13 @@ def _levels(rows: Sequence[Row], operator: str, label: str) -> dict[tuple[str, i
     }
 
 
-def _verdict(claim: Claim, found: Interval | None) -> Verdict:
+def _verdict(claim: Claim, found: Interval | None, by: str) -> Verdict:
     asked = f"{claim.ours} over {claim.rival}, {claim.operator}: at least {claim.at_least:+.2f} dB"
     measured, holds = "", None
     if found is not None:
         spread = "" if math.isnan(found.low) else f" ({found.low:+.2f} to {found.high:+.2f})"
         measured, holds = f"{found.estimate:+.2f} dB{spread}", found.estimate >= claim.at_least
-    return Verdict(f"{claim.says} ({claim.source})", asked, measured, holds, SWEEP)
+    return Verdict(f"{claim.says} ({claim.source})", asked, measured, holds, by)
 
 
 def _read(path: Path) -> object:

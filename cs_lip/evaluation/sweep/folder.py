@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cs_lip.evaluation.sweep.cells import Cell
-from cs_lip.evaluation.sweep.run_cell import Result
-from cs_lip.evaluation.sweep.table import Row, row_from_json, row_to_json
+from cs_lip.evaluation.sweep.table import Result, Row, row_from_json, row_to_json
 from cs_lip.files import atomic_path
 
 FORMAT = 1
 PLAN_FILE = "plan.toml"
 CELLS, IMAGES, TRUTH, CLAIMS, JOBS = "cells", "images", "truth", "claims", "jobs"
 """The names in a sweep's folder, beside the tables."""
+
+ORIGINS = "origins.json"
+"""Beside the true images."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +132,24 @@ class SweepFolder:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"the rows in {path} are damaged ({error!s:.120}); try the same command again") from None
 
-    def write_truths(self, names: Sequence[str], images: NDArray[np.uint8]) -> None:
-        """Write the true images ``(images, 1 or 3, height, width)`` that are not there yet."""
+    def truths(self) -> dict[str, str]:
+        """What the true images that are there were made from, by name: what `write_truths` was told."""
+        try:
+            told = json.loads((self.path / TRUTH / ORIGINS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        there = told if isinstance(told, dict) else {}
+        return {name: str(origin) for name, origin in there.items() if self.truth_file(name).is_file()}
+
+    def write_truths(self, images: Iterable[tuple[str, NDArray[np.uint8]]], origins: Mapping[str, str]) -> None:
+        """Write true images ``(1 or 3, height, width)`` with their names, and what all there are were made from."""
         (self.path / TRUTH).mkdir(parents=True, exist_ok=True)
-        for name, image in zip(names, images, strict=True):
+        for name, image in images:
             picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
             with atomic_path(self.truth_file(name)) as temporary:
                 picture.save(temporary, format="PNG")
+        with atomic_path(self.path / TRUTH / ORIGINS) as temporary:
+            temporary.write_text(json.dumps(dict(origins), indent=1), encoding="utf-8")
 
     def write_plan(self, text: str) -> None:
         """Write the plan as it is run. The folder of the cells comes first: with both, a folder is known as a sweep."""

@@ -2,26 +2,34 @@
 
 from collections.abc import Callable
 
+import torch
+
 from cs_lip.evaluation.acquisition import OPERATORS, build_operator
-from cs_lip.operators import Downsample, Identity, LinearOperator, Mask, bernoulli_mask
+from cs_lip.operators import Downsample, Identity, LinearOperator, Mask
 from cs_lip.operators.arguments import checked_m
-from cs_lip.seeding import derive_seed
+from cs_lip.seeding import stream
 
 Shape = tuple[int, int, int]
 
 KEPT_PIXELS, FACTOR = 0.5, 4
-"""Of inpainting and super-resolution, as `cs-lip restore --simulate` has them."""
+"""Of inpainting and super-resolution."""
 
 TASKS: dict[str, Callable[[Shape, int], LinearOperator]] = {
     "denoise": lambda shape, seed: Identity(shape),
-    "inpaint": lambda shape, seed: Mask(
-        bernoulli_mask(shape[1:], keep=KEPT_PIXELS, seed=derive_seed(seed, "operator")), shape
-    ),
+    "inpaint": lambda shape, seed: _inpainting(shape, seed),
     "super-resolve": lambda shape, seed: Downsample(shape, FACTOR),
 }
 """The tasks, each from (image shape, seed). How much they measure is their own matter, and no m is asked for."""
 
 NAMES = (*OPERATORS, *TASKS)
+
+
+def _inpainting(shape: Shape, seed: int) -> Mask:
+    """Exactly the share of the pixels, since seeds of another m could not be told together."""
+    count = shape[1] * shape[2]
+    kept = torch.zeros(count, dtype=torch.bool)
+    kept[torch.randperm(count, generator=stream(seed, "operator"))[: round(KEPT_PIXELS * count)]] = True
+    return Mask(kept.reshape(shape[1:]), shape)
 
 
 def sweep_operator(name: str, image_shape: Shape, m: int, *, seed: int) -> LinearOperator:

@@ -10,71 +10,22 @@ from typing import Any
 from cs_lip.evaluation.acquisition import Outliers
 from cs_lip.evaluation.sweep.cells import Cell, Target
 from cs_lip.evaluation.sweep.claims import Claim
+from cs_lip.evaluation.sweep.digests import generator_digest, start_digest
+from cs_lip.evaluation.sweep.methods import Method, found_methods
 from cs_lip.evaluation.sweep.operators import NAMES, TASKS, Shape, check_operator, sweep_operator
 from cs_lip.evaluation.sweep.run_cell import CLASSICAL, ticket_label
 from cs_lip.evaluation.sweep.summary import Recoverer
-from cs_lip.evaluation.sweep.targets import targets
+from cs_lip.evaluation.sweep.targets import absolute, targets
 from cs_lip.evaluation.sweep.words import choose
 from cs_lip.priors import DEFAULT_GENERATOR
 from cs_lip.priors.catalogue import find_entry, is_known, load_generator
-from cs_lip.priors.reading.weights import sha256_of
-from cs_lip.priors.untrained.registry import UNTRAINED
-from cs_lip.recovery import SOLVERS
 from cs_lip.recovery.fidelity import FIDELITIES
-from cs_lip.tickets.store import bundled_tickets, find_ticket
-from cs_lip.tickets.ticket import read_ticket
 
 IMAGES_AT_ONCE = 10
 """Images of a cell: enough that a batch pays, and few enough that the cells of a plan keep all workers busy."""
 
 MOST_CELLS = 1_000_000
 MOST_RESTARTS = 1000
-
-BUNDLED = "bundled"
-"""As a ticket: all bundled ones of the plan's generator, or of the method's untrained prior."""
-
-PRIORS = tuple(name.replace("_", "-") for name in UNTRAINED)
-
-
-@dataclass(frozen=True)
-class Method:
-    """What recovers.
-
-    Attributes:
-        solver: a name of `cs_lip.recovery.SOLVERS`.
-        prior: an untrained network's name; empty for the plan's generator, or for none where the solver needs none.
-        ticket: a name or a file, ``bundled`` for all bundled ones of this prior; empty for the dense prior.
-        operator: those of the plan's operators whose measurements it recovers from; empty for all.
-
-    Raises:
-        ValueError: no such solver or prior, a combination that says nothing, or an operator named twice.
-    """
-
-    solver: str
-    prior: str = ""
-    ticket: str = ""
-    operator: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if len(set(self.operator)) < len(self.operator):
-            raise ValueError(f"a method names an operator twice, got {self.operator!s:.160}; try each once")
-        choose(self.solver, tuple(SOLVERS), "solver")
-        if self.prior:
-            choose(self.prior, PRIORS, "untrained prior")
-        if self.solver in CLASSICAL and (self.prior or self.ticket):
-            raise ValueError(f"the solver {self.solver} needs no prior and no ticket; try it without")
-        if self.solver == "untrained" and not (self.prior or self.ticket):
-            raise ValueError('the solver untrained needs an untrained prior or its ticket; try prior = "skip"')
-        if self.prior and self.solver not in ("untrained", "auto"):
-            raise ValueError(
-                f"the solver {self.solver} searches a generator, got the prior {self.prior}; try untrained"
-            )
-        if self.ticket and self.solver == "linear-estimate":
-            raise ValueError("the solver linear-estimate knows the dense generator alone; try it without a ticket")
-
-    def fits(self, operator: str) -> bool:
-        """Whether it recovers from such measurements."""
-        return not self.operator or operator in self.operator
 
 
 @dataclass(frozen=True)
@@ -157,7 +108,7 @@ class Grid:
     """A plan with everything found that it names.
 
     Attributes:
-        plan: with every ticket by name or absolute path.
+        plan: with every ticket and every image by name or absolute path.
         image_shape: ``(channels, height, width)``.
         images: all of them.
         cells: in the plan's order.
@@ -179,9 +130,9 @@ def expand(plan: Plan) -> Grid:
             measurements that an operator cannot take, or more than a million cells.
     """
     generator, digest, shape = _generator(plan.generator)
-    images = targets(plan.images)
+    start, images = start_digest(generator), targets(plan.images)
     batches = _batches(images)
-    methods, notes = _methods(plan, generator)
+    methods, notes = found_methods(plan.methods, generator)
     measured = list(_measured(plan, shape))
     sensed = list(itertools.product(measured, plan.noise, plan.outliers, plan.fidelity, range(plan.seeds)))
     fitting = {each: [pair for pair in methods if pair[0].fits(each)] for each in plan.operator}
@@ -200,6 +151,7 @@ def expand(plan: Plan) -> Grid:
             method.prior,
             method.ticket,
             ticket_digest,
+            start if method.searches_dense else "",
             method.solver,
             fidelity,
             seed,
@@ -209,7 +161,12 @@ def expand(plan: Plan) -> Grid:
         for method, ticket_digest in fitting[operator]
         for batch in batches
     )
-    resolved = Plan(**(vars(plan) | {"methods": tuple(method for method, _ in methods), "generator": generator}))
+    resolved = replace(
+        plan,
+        methods=tuple(method for method, _ in methods),
+        images=tuple(absolute(text) for text in plan.images),
+        generator=generator,
+    )
     return Grid(resolved, shape, images, tuple(cells), (*notes, *_unknown_labels(resolved)))
 
 
@@ -227,11 +184,10 @@ def plan_to_table(plan: Plan) -> dict[str, Any]:
 def _generator(name: str) -> tuple[str, str, Shape]:
     """The generator by name or absolute path, the SHA-256 of its weights, and the shape of its images."""
     if is_known(name):
-        entry = find_entry(name)
-        return name, entry.sha256, entry.image_shape
+        return name, generator_digest(name), find_entry(name).image_shape
     shape = load_generator(name).image_shape
-    path = Path(name).resolve()
-    return str(path), sha256_of(path), shape
+    path = str(Path(name).resolve())
+    return path, generator_digest(path), shape
 
 
 def _batches(images: Sequence[Target]) -> list[tuple[Target, ...]]:
@@ -252,29 +208,6 @@ def _measured(plan: Plan, shape: Shape) -> Iterator[tuple[str, int]]:
             yield operator, m
 
 
-def _methods(plan: Plan, generator: str) -> tuple[list[tuple[Method, str]], tuple[str, ...]]:
-    """The methods with the SHA-256 of their tickets, and what to say of those that there are none of."""
-    found: dict[Method, str] = {}
-    notes = []
-    for method in plan.methods:
-        if not method.ticket:
-            found[method] = ""
-            continue
-        names = _bundled(method, generator) if method.ticket == BUNDLED else [method.ticket]
-        if not names:
-            notes.append(f"No ticket of {method.prior or generator} is bundled, so the sweep goes without.")
-        for name in names:
-            resolved, digest = _ticket(name, method, generator)
-            found[resolved] = digest
-    if not found:
-        raise ValueError("the plan's grid is empty: no ticket that it asks for is bundled; try a ticket's file")
-    labels = [ticket_label(name) for name in {method.ticket for method in found if method.ticket}]
-    twice = [label for label in labels if labels.count(label) > 1]
-    if twice:
-        raise ValueError(f"two tickets are called {twice[0]!r:.80}; try other file names")
-    return list(found.items()), tuple(notes)
-
-
 def _unknown_labels(plan: Plan) -> list[str]:
     """What to say of claims on methods that the plan has not."""
     known = [Recoverer(each.solver, each.prior, ticket_label(each.ticket)).label for each in plan.methods]
@@ -285,31 +218,3 @@ def _unknown_labels(plan: Plan) -> list[str]:
         for label in asked
         if label not in known
     ]
-
-
-def _bundled(method: Method, generator: str) -> list[str]:
-    wanted = method.prior.replace("-", "_") or generator
-    priors = {name: read_ticket(entry.path).about for name, entry in bundled_tickets().items()}
-    return [name for name, about in priors.items() if wanted in (about.prior, about.architecture)]
-
-
-def _ticket(name: str, method: Method, generator: str) -> tuple[Method, str]:
-    file = find_ticket(name)
-    about = read_ticket(file.path).about
-    is_untrained = about.kind == "untrained"
-    if is_untrained != (method.solver == "untrained" or bool(method.prior)):
-        raise ValueError(
-            f"the ticket {name:.120} is of the {about.kind} prior {about.prior:.40}, which the solver {method.solver} "
-            f"does not fit; try {'untrained' if is_untrained else 'auto'}"
-        )
-    if not is_untrained and about.prior != Path(generator).stem:
-        raise ValueError(
-            f"the ticket {name:.120} is of {about.prior:.60}, the plan of {generator:.120}; try one of both"
-        )
-    known = str(file.path.resolve()) if Path(name).suffix or Path(name).exists() else name
-    return replace(method, ticket=known), file.sha256
-
-
-def names_of(methods: Sequence[Method]) -> list[str]:
-    """What to call the methods, in tables."""
-    return [" ".join(filter(None, (each.solver, each.prior, ticket_label(each.ticket)))) for each in methods]

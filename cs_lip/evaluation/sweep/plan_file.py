@@ -11,7 +11,8 @@ from typing import Any
 import tomli_w
 
 from cs_lip.evaluation.sweep.claims import Claim
-from cs_lip.evaluation.sweep.plan import Method, Plan, plan_to_table
+from cs_lip.evaluation.sweep.methods import Method
+from cs_lip.evaluation.sweep.plan import Plan, plan_to_table
 from cs_lip.evaluation.sweep.words import choose
 
 LISTS: dict[str, type] = {

@@ -16,14 +16,16 @@ from cs_lip.evaluation.acquisition import Outliers, acquire, snr_db
 from cs_lip.evaluation.metrics import SSIM_WINDOW, mse, psnr, ssim
 from cs_lip.evaluation.oracle import OraclePeak
 from cs_lip.evaluation.sweep.cells import Cell
+from cs_lip.evaluation.sweep.digests import generator_digest, start_digest
 from cs_lip.evaluation.sweep.operators import sweep_operator
-from cs_lip.evaluation.sweep.table import Row
+from cs_lip.evaluation.sweep.table import Result, Row
 from cs_lip.evaluation.sweep.targets import pixels
 from cs_lip.operators import LinearOperator
 from cs_lip.priors import Encoder, Generator, UntrainedNetwork, load_generator, load_start, untrained_network
 from cs_lip.recovery import SOLVERS, Recovery, recover
 from cs_lip.recovery.baselines import Lasso, OrthogonalMatchingPursuit, TotalVariation
 from cs_lip.recovery.fidelity import DEFAULT_CONTAMINATION, FIDELITIES
+from cs_lip.seeding import derive_seed
 from cs_lip.tickets.compaction import compact
 from cs_lip.tickets.store import find_ticket
 from cs_lip.tickets.ticket import read_ticket
@@ -35,19 +37,6 @@ CLASSICAL = tuple(
 """The solvers that need no prior."""
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
-    """What a cell came to.
-
-    Attributes:
-        rows: one an image, in the cell's order, with empty ``versions``.
-        images: recovered, ``(images, channels, height, width)``, rounded to bytes.
-    """
-
-    rows: tuple[Row, ...]
-    images: NDArray[np.uint8]
-
-
 @dataclass(frozen=True)
 class _Prior:
     network: Generator | UntrainedNetwork | None
@@ -55,6 +44,7 @@ class _Prior:
     name: str
     ticket: str = ""
     density: float = 1.0
+    granularity: str = ""
     criterion: str = ""
 
 
@@ -70,11 +60,11 @@ def run_cell(cell: Cell) -> Result:
         ValueError: something that the plan named is no longer there, or has changed.
     """
     with _one_thread():
+        _check(cell.generator, generator_digest(cell.generator), cell.generator_sha256, "generator")
         dense = load_generator(cell.generator)
         truth = pixels(cell.images, dense, dense.image_shape)
         operator = sweep_operator(cell.operator, dense.image_shape, cell.m, seed=cell.seed)
-        outliers = Outliers(cell.outliers) if cell.outliers else None
-        values = acquire(operator, truth, noise=cell.sigma, seed=cell.seed, outliers=outliers)
+        values = _measured(cell, operator, truth)
         prior = _prior(cell, dense)
         watcher = OraclePeak(truth) if isinstance(prior.network, UntrainedNetwork) else None
         with warnings.catch_warnings():
@@ -102,6 +92,23 @@ def to_bytes(images: Tensor) -> NDArray[np.uint8]:
     return found
 
 
+def _check(name: str, found: str, wanted: str, what: str) -> None:
+    if found != wanted:
+        raise ValueError(f"the {what} {name:.160} has changed since the plan was made; try the same command again")
+
+
+def _measured(cell: Cell, operator: LinearOperator, truth: Tensor) -> Tensor:
+    """Every image has noise and outliers of its own, whatever is measured beside it: intervals resample images."""
+    outliers = Outliers(cell.outliers) if cell.outliers else None
+    seeds = [derive_seed(cell.seed, f"measurements/{image.name}") for image in cell.images]
+    return torch.cat(
+        [
+            acquire(operator, image[None], noise=cell.sigma, seed=seed, outliers=outliers)
+            for image, seed in zip(truth, seeds, strict=True)
+        ]
+    )
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """How sums are split among threads changes their last bits, and cells that run side by side share the cores."""
@@ -122,21 +129,21 @@ def _prior(cell: Cell, dense: Generator) -> _Prior:
         return _ticket_prior(cell, dense.image_shape)
     if cell.prior:
         return _Prior(untrained_network(cell.prior.replace("-", "_"), dense.image_shape, cell.seed), None, cell.prior)
+    _check(f"of {cell.generator}", start_digest(cell.generator), cell.start_sha256, "learned start")
     return _Prior(dense.fold(), load_start(cell.generator), name)
 
 
 def _ticket_prior(cell: Cell, image_shape: tuple[int, int, int]) -> _Prior:
     found = find_ticket(cell.ticket)
-    if found.sha256 != cell.ticket_sha256:
-        raise ValueError(f"the ticket {cell.ticket} has changed since the plan was made; try the same command again")
+    _check(cell.ticket, found.sha256, cell.ticket_sha256, "ticket")
     ticket = read_ticket(found.path)
     about = ticket.about
-    told = (about.prior, ticket_label(cell.ticket), ticket.mask.density, about.criterion)
+    told = (ticket_label(cell.ticket), ticket.mask.density, about.granularity, about.criterion)
     if about.kind == "untrained":
-        return _Prior(ticketed_for(ticket, image_shape), None, *told)
+        return _Prior(ticketed_for(ticket, image_shape), None, about.prior.replace("_", "-"), *told)
     network = ticketed(ticket)
     assert isinstance(network, Generator)
-    return _Prior((compact(network) if about.granularity == "channel" else network).fold(), None, *told)
+    return _Prior((compact(network) if about.granularity == "channel" else network).fold(), None, about.prior, *told)
 
 
 def ticket_label(name_or_path: str) -> str:
@@ -170,6 +177,7 @@ def _row(
         prior=prior.name,
         ticket=prior.ticket,
         density=prior.density,
+        granularity=prior.granularity,
         criterion=prior.criterion,
         solver=cell.solver,
         fidelity=cell.fidelity,

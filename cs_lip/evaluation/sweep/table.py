@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from cs_lip.files import atomic_path, opened_hdf5, written_hdf5
 
@@ -36,13 +37,14 @@ class Row:
         prior: the generator's or the untrained network's name; empty for solvers that need none.
         ticket: its name; empty for a dense prior.
         density: fraction of the prunable weights kept, as measured on the ticket; 1 for a dense prior, NaN without any.
+        granularity: of the ticket, ``weight``, ``kernel`` or ``channel``; empty without one.
         criterion: by which the ticket was found; empty without one.
         solver, fidelity: by name.
         seed: of the operator, the noise and the solver.
         status: see `cs_lip.recovery.Status`.
         mse, psnr, ssim: against the truth, PSNR in dB; NaN where an image is too small for SSIM.
         oracle_psnr: the best PSNR of all iterations, which no stop can know; of untrained networks alone, else NaN.
-        relative_residual: |A x - y| / |y|.
+        relative_residual: |A x - y| / |y|, over the measurements that the fidelity trusts.
         iterations: of the solver, those that worked on this image.
         seconds: this image's equal share of the cell's wall time.
         cell: the hash of the cell.
@@ -60,6 +62,7 @@ class Row:
     prior: str
     ticket: str
     density: float
+    granularity: str
     criterion: str
     solver: str
     fidelity: str
@@ -74,6 +77,19 @@ class Row:
     seconds: float
     cell: str
     versions: str
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a cell came to.
+
+    Attributes:
+        rows: one an image, in the cell's order, with empty ``versions``.
+        images: recovered, ``(images, channels, height, width)``, rounded to bytes.
+    """
+
+    rows: tuple[Row, ...]
+    images: NDArray[np.uint8]
 
 
 COLUMNS: dict[str, type] = {each.name: each.type for each in fields(Row) if isinstance(each.type, type)}

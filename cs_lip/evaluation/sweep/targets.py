@@ -37,6 +37,11 @@ def targets(asked: Sequence[str]) -> tuple[Target, ...]:
     return tuple(found)
 
 
+def absolute(text: str) -> str:
+    """The same images asked for, from whatever folder: files and folders by absolute paths."""
+    return text if text.partition(":")[0] == "in-range" or text in PICTURES else str(Path(text).resolve())
+
+
 def pixels(images: Sequence[Target], generator: Generator | None, image_shape: tuple[int, int, int]) -> Tensor:
     """The images ``(images, *image_shape)``, float32 in [0, 1].
 
