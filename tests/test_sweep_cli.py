@@ -131,6 +131,23 @@ def test_a_dry_run_looks_where_the_sweep_would_go(here: Path) -> None:
     assert "4 finished" in run("plan.toml", "--dry-run").stdout
 
 
+@pytest.mark.parametrize("workers", ["0", "-3"])
+def test_workers_that_cannot_be(here: Path, workers: str) -> None:
+    for also in ((), ("--dry-run",)):
+        assert_refused(here, "plan.toml", "--out", "out", "--workers", workers, *also, says="at least 1 worker")
+
+
+def test_another_plan_in_a_folder_is_told(here: Path) -> None:
+    options = ("--solver", "omp", "--images", "in-range:1", "--generator", "tiny.safetensors", "--executor", "local")
+    assert run("-m", "10", *options, "--out", "out").stderr == ""
+    Path("out/report.html").write_text("of these rows")
+    assert run("-m", "10", *options, "--out", "out").stderr == ""
+    assert Path("out/report.html").is_file(), "nothing has changed, but the page is gone"
+    assert "Cells of other plans stay in out, but not in its tables: 1." in run("-m", "20", *options, "--out", "out").stderr
+    assert not Path("out/report.html").exists()
+    assert {row.m for row in read_rows(Path("out"))} == {20}
+
+
 def test_a_picture_that_has_changed_is_swept_and_shown_anew(here: Path) -> None:
     options = ("-m", "10", "--solver", "omp", "--images", "x.png", "--generator", "tiny.safetensors")
     for grey in (200, 50):

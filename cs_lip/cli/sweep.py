@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from cs_lip.cli.inputs import bad_input
 from cs_lip.evaluation.statistics import Interval
+from cs_lip.evaluation.store import PAGE_FILE
 from cs_lip.evaluation.sweep.claims import HOLDS, Verdict, judge, stored_verdicts, write_verdicts
 from cs_lip.evaluation.sweep.collect import collect
 from cs_lip.evaluation.sweep.estimate import estimate
-from cs_lip.evaluation.sweep.executors import NAMES, find_executor
+from cs_lip.evaluation.sweep.executors import NAMES, checked_workers, find_executor
 from cs_lip.evaluation.sweep.folder import JOBS, SweepFolder
 from cs_lip.evaluation.sweep.methods import Method
 from cs_lip.evaluation.sweep.plan import Grid, Plan, expand, plan_to_table
@@ -54,7 +55,7 @@ HELP = {
 @click.option("--noise", multiple=True, help=HELP["noise"])
 @click.option("--seeds", type=int, help="How many operators, noises and starts.  [default: 1]")
 @click.option("--restarts", type=int, help="Starts of an image in a search of latents.  [default: the solver's own]")
-@click.option("--generator", help="A bundled name, or a weight file.")
+@click.option("--generator", help="A name (cs-lip generators), or a weight file.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; the same command goes on where it ended.")
 @click.option(
     "--dry-run", is_flag=True, help="Say how many cells there are and about how long they take; write nothing."
@@ -91,7 +92,7 @@ def sweep(
         expanded = expand(plan)
         for note in expanded.notes:
             click.echo(note, err=True)
-        count = (os.cpu_count() or 1) if workers is None else workers
+        count = checked_workers((os.cpu_count() or 1) if workers is None else workers)
         folder = Path(f"sweep-{plan.name}") if out is None else out
         if dry_run:
             _tell_estimate(expanded, folder, count)
@@ -105,6 +106,12 @@ def sweep(
         before = scan(folder, expanded.cells)
         for sentence in before.damaged:
             click.echo(f"{sentence.partition('; try')[0]}; it is computed again.", err=True)
+        if others := held.finished() - before.cells.keys():
+            click.echo(
+                f"Cells of other plans stay in {folder}, but not in its tables: {len(others)}.", err=True
+            )
+        if before.unfinished or others:
+            (folder / PAGE_FILE).unlink(missing_ok=True)  # it would show other rows than the tables have
         total = len(before.cells)
         failures, interrupted = {}, False
         with tqdm(total=total, initial=len(before.rows), desc="sweep", unit=" cells", disable=None) as bar:

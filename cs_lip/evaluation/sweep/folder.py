@@ -132,6 +132,10 @@ class SweepFolder:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"the rows in {path} are damaged ({error!s:.120}); try the same command again") from None
 
+    def finished(self) -> set[str]:
+        """The keys of all cells that have a file, of whichever plan."""
+        return {path.stem for path in (self.path / CELLS).glob("??/*.json")}
+
     def truths(self) -> dict[str, str]:
         """What the true images that are there were made from, by name: what `write_truths` was told."""
         try:

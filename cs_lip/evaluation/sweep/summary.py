@@ -1,15 +1,12 @@
-"""What a sweep's rows say, with intervals: PSNR, paired differences against the dense generator, success rates."""
+"""What a sweep's rows say, with intervals: PSNR, and paired differences against the dense prior."""
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cs_lip.evaluation.statistics import Interval, bootstrap_interval, paired_difference, wilson_interval
+from cs_lip.evaluation.statistics import Interval, bootstrap_interval, paired_difference
 from cs_lip.evaluation.sweep.table import Row
-
-SUCCESS_MSE = 1e-4
-"""An image counts as recovered from here down, which is 40 dB."""
 
 
 @dataclass(frozen=True, order=True)
@@ -45,29 +42,21 @@ class Summary:
 
     Attributes:
         psnr: its mean over images and seeds, in dB.
-        gain: the mean difference of its PSNR and the dense prior's, image by image and seed by seed; None for that
-            one itself, and where there is none.
-        success: the rate of images with an MSE of `SUCCESS_MSE` or less.
+        gain: see `gain_over_dense`.
     """
 
     setting: Setting
     recoverer: Recoverer
     psnr: Interval
     gain: Interval | None
-    success: Interval
 
 
 def summarise(rows: Sequence[Row]) -> list[Summary]:
     """A summary of every method in every setting, settings in order, methods in that of the rows.
 
-    A ticket is compared with its own dense prior under the same solver; anything else, and where there is none, with
-    the first dense generator of the setting. Rows without a finite PSNR are left out, which an exact recovery has as
-    well as a diverged one.
+    Rows without a finite PSNR are left out: those of exact recoveries as well as of diverged ones.
     """
-    table: dict[Setting, dict[Recoverer, list[Row]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        setting = Setting(row.kind, row.operator, row.sigma, row.outliers, row.fidelity, row.m)
-        table[setting][Recoverer(row.solver, row.prior, row.ticket)].append(row)
+    table = by_setting(rows)
     return [
         _summary(setting, recoverer, own, table[setting])
         for setting in sorted(table)
@@ -76,28 +65,62 @@ def summarise(rows: Sequence[Row]) -> list[Summary]:
     ]
 
 
+def by_setting(rows: Iterable[Row]) -> dict[Setting, dict[Recoverer, list[Row]]]:
+    """The rows of every method in every setting, both in the order of the rows."""
+    table: dict[Setting, dict[Recoverer, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        table[setting_of(row)][recoverer_of(row)].append(row)
+    return {setting: dict(methods) for setting, methods in table.items()}
+
+
+def setting_of(row: Row) -> Setting:
+    """The setting of a row."""
+    return Setting(row.kind, row.operator, row.sigma, row.outliers, row.fidelity, row.m)
+
+
+def recoverer_of(row: Row) -> Recoverer:
+    """What recovered the image of a row."""
+    return Recoverer(row.solver, row.prior, row.ticket)
+
+
+def gain_over_dense(rows: Sequence[Row], setting: Mapping[Recoverer, Sequence[Row]]) -> Interval | None:
+    """How many dB of PSNR a method is above its `dense_rival`, in the mean over the images and seeds that both have.
+
+    Args:
+        rows: of one method in one setting, at least one.
+        setting: the rows of every method there; see `by_setting`.
+
+    Returns:
+        The paired difference; None where there is no rival, or no image and seed with a finite PSNR of both.
+    """
+    dense = dense_rival(recoverer_of(rows[0]), setting)
+    ours, rival = _by_key(rows), _by_key(setting[dense] if dense else ())
+    return paired_difference(ours, rival) if ours.keys() & rival.keys() else None
+
+
+def dense_rival(ours: Recoverer, methods: Iterable[Recoverer]) -> Recoverer | None:
+    """What a method of a setting is measured against; None where that is itself, or there is nothing.
+
+    For a ticket it is its own dense prior under the same solver, since the mask alone then makes the difference. For
+    all others, and for a ticket whose dense prior is missing, it is the first dense generator of the setting: one
+    level for all of them, which the order of the plan sets. Of {auto, latent-search, tv} the two latter are measured
+    against auto. An untrained network is no such level, but one more method to be judged by it.
+    """
+    dense = [each for each in methods if each.prior and not each.ticket]
+    own = [each for each in dense if ours.ticket and (each.solver, each.prior) == (ours.solver, ours.prior)]
+    generators = [each for each in dense if each.solver != "untrained"]
+    rival = next(iter(own + generators), None)
+    return None if rival == ours else rival
+
+
 def _summary(
-    setting: Setting, recoverer: Recoverer, rows: Sequence[Row], others: dict[Recoverer, list[Row]]
+    setting: Setting, recoverer: Recoverer, rows: Sequence[Row], methods: Mapping[Recoverer, Sequence[Row]]
 ) -> Summary:
     finite = [row for row in rows if math.isfinite(row.psnr)]
     psnr = bootstrap_interval(
         [row.psnr for row in finite], images=[row.image for row in finite], seeds=[row.seed for row in finite]
     )
-    dense = _dense(recoverer, list(others))
-    gain = None
-    if dense is not None and dense != recoverer:
-        ours, rival = _by_key(finite), _by_key(others[dense])
-        gain = paired_difference(ours, rival) if ours.keys() & rival.keys() else None
-    recovered = sum(row.mse <= SUCCESS_MSE for row in rows)
-    return Summary(setting, recoverer, psnr, gain, wilson_interval(recovered, len(rows)))
-
-
-def _dense(recoverer: Recoverer, all_of_them: Sequence[Recoverer]) -> Recoverer | None:
-    dense = [each for each in all_of_them if each.prior and not each.ticket]
-    generators = [each for each in dense if each.solver != "untrained"]
-    own = [each for each in dense if recoverer.ticket and each.prior == recoverer.prior]
-    same = [each for each in own + generators if each.solver == recoverer.solver]
-    return next(iter(same + generators), None)
+    return Summary(setting, recoverer, psnr, gain_over_dense(rows, methods))
 
 
 def _by_key(rows: Sequence[Row]) -> dict[tuple[str, int], float]:

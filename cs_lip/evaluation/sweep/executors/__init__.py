@@ -21,6 +21,17 @@ class WorkerLost(Exception):
     """A worker died, and the engine with it."""
 
 
+def checked_workers(workers: int) -> int:
+    """How many cells are computed at a time.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    if workers < 1:
+        raise ValueError(f"a sweep needs at least 1 worker, got {workers}; try --workers 2")
+    return workers
+
+
 def find_executor(name: str, workers: int, scheduler: str | None, jobs: Path) -> Executor:
     """The executor of that name.
 
@@ -36,8 +47,7 @@ def find_executor(name: str, workers: int, scheduler: str | None, jobs: Path) ->
     """
     if name not in NAMES:
         raise ValueError(f"there is no executor {name!r:.40}; try one of {', '.join(NAMES)}")
-    if workers < 1:
-        raise ValueError(f"a sweep needs at least 1 worker, got {workers}; try --workers 2")
+    checked_workers(workers)
     if (scheduler is None) == (name == "dask"):
         which = "needs" if scheduler is None else "takes no"
         raise ValueError(f"the executor {name} {which} --scheduler; try --executor dask --scheduler ADDRESS")
