@@ -1,6 +1,7 @@
 """The commands as a user types them: what they write, what they print, and what they say to bad input."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -12,10 +13,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cs_lip.cli.main import main
+from cs_lip.cli.recover import _dense_prior
+from cs_lip.evaluation.measured_spectrum import run_spectra
 from cs_lip.evaluation.store import load_measurements, load_run
 from cs_lip.operators import check_response, operator_from_recipe
-from cs_lip.priors import DCGAN, load_generator
+from cs_lip.priors import DCGAN, DEFAULT_GENERATOR, add_generator, find_entry, load_generator
 from cs_lip.priors.catalogue import pretrained_folder
+from cs_lip.priors.reading.weights import sha256_of
+from cs_lip.report.commands import run_command
 from cs_lip.seeding import stream
 
 SIDE = 32
@@ -234,6 +239,53 @@ def test_overwrite_replaces_an_earlier_run(here: Path, tiny: str) -> None:
     assert run(*arguments, "--overwrite", "--seed", "9").exit_code == 0
     assert json.loads((here / "run/summary.json").read_text())["config"]["seed"] == 9
     assert not (here / "run/report.html").exists()
+
+
+def test_what_a_killed_write_left_is_no_other_work(here: Path, tiny: str) -> None:
+    arguments = ["recover", *QUICKER, "--generator", tiny, "--out", "run"]
+    (here / "run").mkdir()
+    (here / "run/.recovery-abc.h5").write_bytes(b"half")
+    assert run(*arguments).exit_code == 0
+    assert run(*arguments, "--overwrite").exit_code == 0
+    assert_refused(here, *arguments, says="holds an earlier run")
+
+
+def test_other_weights_of_the_same_name_are_not_those_of_a_run(
+    here: Path, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CS_LIP_HOME", str(here / "home"))
+    add_generator(Path(tiny), "mine")
+    assert run("recover", *QUICKER, "--generator", "mine", "--out", "run").exit_code == 0
+    stored = load_run(here / "run/recovery.h5")
+    assert stored.config["generator_sha256"] == find_entry("mine").sha256
+    assert run_spectra(stored) is not None
+
+    save_file({name: 2 * value for name, value in load_file(tiny).items()}, here / "louder.safetensors")
+    add_generator(here / "louder.safetensors", "mine", overwrite=True)
+    assert run_spectra(stored) is None
+    before = {name: value for name, value in stored.config.items() if name != "generator_sha256"}
+    assert run_spectra(replace(stored, config=before)) is not None  # older runs do not say
+
+
+def test_a_run_says_which_weights_and_which_learned_start_it_had(
+    here: Path, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CS_LIP_HOME", str(here / "home"))
+    entry = find_entry(DEFAULT_GENERATOR)
+    told = {"generator": entry.name, "generator_sha256": entry.sha256, "start_sha256": entry.start_sha256}
+    assert _dense_prior(None)[2] == told
+    assert _dense_prior(tiny)[2] == {"generator": tiny, "generator_sha256": sha256_of(Path(tiny))}
+
+
+def test_a_run_with_uncertainty_is_made_again_with_it(here: Path, tiny: str) -> None:
+    arguments = ["recover", *QUICKER, "--noise", "0.05", "--generator", tiny]
+    assert run(*arguments, "--uncertainty", "--out", "with").exit_code == 0
+    assert run(*arguments, "--out", "without").exit_code == 0
+    found, plain = (load_run(here / out / "recovery.h5") for out in ("with", "without"))
+    assert found.sd is not None
+    assert plain.sd is None
+    assert "--uncertainty" in run_command(found.config).split()
+    assert "--uncertainty" not in run_command(plain.config).split()
 
 
 def test_generators_lists_both_terms() -> None:

@@ -15,9 +15,10 @@ from test_ticket_files import another_architecture, emptied, future, random_mask
 
 import cs_lip.cli.recover
 from cs_lip.cli.main import main
+from cs_lip.evaluation.measured_spectrum import run_spectra
 from cs_lip.evaluation.store import load_run
 from cs_lip.operators import operator_from_recipe
-from cs_lip.priors import Generator, Skip, add_generator
+from cs_lip.priors import Generator, Skip, add_generator, remove_generator
 from cs_lip.priors.reading.weights import sha256_of
 from cs_lip.priors.untrained.registry import shapes_alone
 from cs_lip.recovery import recover
@@ -27,6 +28,7 @@ from cs_lip.recovery.untrained_fit import UntrainedFit
 from cs_lip.seeding import stream
 from cs_lip.tickets.importing import skip_modules
 from cs_lip.tickets.mask import Mask
+from cs_lip.tickets.store import bundled_tickets
 from cs_lip.tickets.ticket import Ticket, read_ticket, write_ticket
 from cs_lip.tickets.transfer import about_generator, ticketed, ticketed_for
 
@@ -168,6 +170,13 @@ def test_masks_of_the_lip_code_become_a_ticket_that_restores(here: Path) -> None
     assert run("restore", "camera", "--task", "denoise", *fit).exit_code == 0
 
 
+def test_what_was_imported_is_shown_and_not_a_bundled_ticket_of_its_name(here: Path) -> None:
+    torch.save(lip_masks(), "masks.pt")
+    name = next(iter(bundled_tickets()))
+    result = run("tickets", "import", "masks.pt", "--prior", "skip", "--out", name)
+    assert result.exit_code == 0 and f"{name}: of skip" in result.stdout, result.output
+
+
 # Recovering and restoring
 
 
@@ -190,6 +199,29 @@ def test_recovering_with_a_ticket(here: Path) -> None:
         torch.testing.assert_close(network(stored.recovery.latents), stored.recovery.images, rtol=0, atol=1e-5)
     shown = run("show", "run").stdout
     assert f"Ticket t.safetensors: density {ticket.mask.density:.4g}" in shown and config["ticket_sha256"][:12] in shown
+
+
+def test_a_ticket_and_its_dense_generator_recover_the_same_samples(here: Path) -> None:
+    write_ticket(here / "t.safetensors", tiny_ticket(values=True))
+    command = (*RECOVER[:5], "--solver", "latent-search")
+    for name, options in {"dense": ("--generator", "tiny"), "ticket": ("--ticket", "t.safetensors")}.items():
+        assert run(*command, *options, "--out", name).exit_code == 0
+    remove_generator("tiny")
+    assert run(*command, "--ticket", "t.safetensors", "--out", "alone").exit_code == 0
+    dense, ticket, alone = (load_run(here / name / "recovery.h5") for name in ("dense", "ticket", "alone"))
+    assert dense.truth is not None and ticket.truth is not None and alone.truth is not None
+    assert ticket.measurements.names == dense.measurements.names and "draw-1" in dense.measurements.names
+    assert torch.equal(ticket.truth, dense.truth)
+    assert not torch.allclose(alone.truth[0], dense.truth[0])
+
+
+def test_a_ticket_that_was_swapped_has_no_spectra_of_an_earlier_run(here: Path) -> None:
+    write_ticket(here / "t.safetensors", tiny_ticket(values=True))
+    assert run(*RECOVER, "--ticket", "t.safetensors", "--out", "run").exit_code == 0
+    stored = load_run(here / "run" / "recovery.h5")
+    assert run_spectra(stored) is not None
+    write_ticket(here / "t.safetensors", tiny_ticket())
+    assert run_spectra(stored) is None
 
 
 def test_a_channel_ticket_is_compacted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Inspecting generators: spectra and representation errors against closed forms, and the command."""
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,19 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
+import cs_lip.cli.inspect
 from cs_lip.cli.main import main
 from cs_lip.evaluation.digits import bundled_digits, bundled_samples
 from cs_lip.evaluation.images import NamedImage
-from cs_lip.evaluation.inspection import inspect_generator, interpolate, jacobian_spectrum, represent
+from cs_lip.evaluation.inspection import (
+    Inspection,
+    Representation,
+    inspect_generator,
+    interpolate,
+    jacobian_spectrum,
+    represent,
+)
+from cs_lip.priors import Generator
 from cs_lip.report.inspection import inspection_figure
 from cs_lip.seeding import stream
 
@@ -141,6 +152,33 @@ def test_inspect_writes_its_picture_and_says_the_numbers(weights: Path, picture:
     table = json.loads(numbers.stdout)
     assert table["representations"][0]["psnr_db"] > 5
     assert 0 <= table["singular_values"][0] <= table["singular_values"][1]
+
+
+@pytest.mark.parametrize(
+    ("error", "level", "told"),
+    [(0.0, math.inf, "drawn exactly"), (math.nan, math.nan, "not drawn, since the search diverged")],
+)
+def test_a_search_that_diverged_is_not_told_as_exact(
+    error: float,
+    level: float,
+    told: str,
+    weights: Path,
+    picture: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def inspected(generator: Generator, pictures: Sequence[NamedImage], **asked: object) -> Inspection:
+        (asked_for,) = pictures
+        found = Representation(asked_for, torch.full_like(asked_for.pixels, error), error, level)
+        return Inspection(torch.rand(1, *SHAPE), torch.rand(1, 1, *SHAPE), torch.ones(1, 8), (found,))
+
+    monkeypatch.setattr(cs_lip.cli.inspect, "inspect_generator", inspected)
+    command = ["generators", "inspect", str(weights), "--image", str(picture), "--out", str(tmp_path / "look.png")]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert f"me.png: {told}" in result.output
+    (row,) = json.loads(CliRunner().invoke(main, [*command, "--overwrite", "--json"]).stdout)["representations"]
+    assert row == {"name": "me.png", "mse": 0.0 if error == 0 else None, "psnr_db": None}
 
 
 def test_names_are_no_formulas(weights: Path, picture: Path, tmp_path: Path) -> None:

@@ -21,22 +21,27 @@ from cs_lip.cli.main import main
 from cs_lip.cli.recover import recover as recover_command
 from cs_lip.cli.restore import restore as restore_command
 from cs_lip.evaluation.measured_spectrum import directions_seen, measured_spectra, run_spectra
+from cs_lip.evaluation.metrics import psnr
 from cs_lip.evaluation.provenance import versions
 from cs_lip.evaluation.run import Measurements, Run
 from cs_lip.evaluation.store import RUN_FILE, save_run
 from cs_lip.evaluation.sweep.claims import Verdict
+from cs_lip.evaluation.sweep.summary import by_setting, dense_rival, gain_over_dense, recoverer_of
 from cs_lip.evaluation.sweep.table import Row, write_table
 from cs_lip.operators import Gaussian, SubsampledFourier
 from cs_lip.recovery import recover
 from cs_lip.report.commands import run_command
 from cs_lip.report.convergence import convergence_figure
 from cs_lip.report.curves import error_figure
-from cs_lip.report.density import density_figure
-from cs_lip.report.groups import dense_rival, gain_of, mean_of, method_names, method_of
-from cs_lip.report.phase import phase_figure
+from cs_lip.report.density import density_figure, has_curve
+from cs_lip.report.figures import recovery_figure
+from cs_lip.report.groups import mean_of, method_names
+from cs_lip.report.phase import phase_figure, phase_groups, success_rate
 from cs_lip.report.report import write_report
+from cs_lip.report.restoration import restoration_figure
+from cs_lip.report.run_page import run_page
 from cs_lip.report.spectrum import spectrum_figure
-from cs_lip.report.style import encoded, page_svg, save_figure
+from cs_lip.report.style import encoded, look, page_svg, save_figure
 from cs_lip.report.sweep_page import sweep_page
 from cs_lip.report.sweep_tables import claims_table, means_table, rows_table
 from cs_lip.report.transfer import Across, transfer_figure
@@ -56,6 +61,7 @@ def row(mse: float = 1e-3, **changes: object) -> Row:
         "prior": "digiface-dcgan",
         "ticket": "",
         "density": 1.0,
+        "granularity": "",
         "criterion": "",
         "solver": "latent-search",
         "fidelity": "least-squares",
@@ -75,7 +81,7 @@ def row(mse: float = 1e-3, **changes: object) -> Row:
 
 
 TV = {"solver": "tv", "prior": "", "density": math.nan}
-TICKET = {"ticket": "mine", "density": 0.2, "criterion": "magnitude"}
+TICKET = {"ticket": "mine", "density": 0.2, "granularity": "weight", "criterion": "magnitude"}
 
 
 def lines(figure: Figure, panel: int = 0) -> list[tuple[list[float], list[float]]]:
@@ -153,11 +159,44 @@ def test_density_ends_at_the_dense_network_and_rivals_are_lines_across() -> None
     assert_one_sentence(caught.value)
 
 
+def test_weight_and_channel_tickets_are_lines_of_their_own() -> None:
+    channels = TICKET | {"granularity": "channel"}
+    rows = [row(1e-4), row(1e-2, **TICKET), row(1e-1, **(TICKET | {"density": 0.05}))]
+    rows += [row(1e-3, **(channels | {"density": density})) for density in (0.3, 0.10001)]
+    figure = density_figure(rows)
+    assert sorted(x for x, _ in lines(figure)) == [[0.05, 0.2, 1.0], [0.1, 0.3, 1.0]]
+    legend = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert legend == {"magnitude (weights), m = 100", "magnitude (channels), m = 100"}
+
+
+def test_a_curve_over_density_needs_two_densities_of_one_family() -> None:
+    one, other = row(**TICKET), row(**(TICKET | {"density": 0.05}))
+    assert has_curve([one, other])
+    assert not has_curve([one, row(**(TICKET | {"density": 0.20001}))])
+    assert not has_curve([one, replace(other, granularity="channel"), replace(other, m=200)])
+
+
 def test_the_phase_diagram_counts_what_is_not_finite_as_a_failure() -> None:
     rows = [row(1e-4, seed=0), row(1e-4, seed=1), row(math.nan, seed=2), row(1e-1, seed=3)]
     rows += [row(1e-4, sigma=0.1, m=200)]
     shares = np.asarray(phase_figure(rows).axes[0].images[0].get_array().filled(-1))
     assert shares.tolist() == [[0.5, -1], [-1, 1]]
+
+
+def test_the_phase_diagram_keeps_tasks_and_outliers_apart() -> None:
+    grid = list(itertools.product((50, 100), (0.0, 0.1)))
+    rows = [row(1e-4, m=m, sigma=sigma) for m, sigma in grid]
+    rows += [row(1e-1, m=m, sigma=sigma, outliers=0.05) for m, sigma in grid]
+    rows += [row(1e-1, m=768, sigma=sigma, operator="denoise") for _, sigma in grid]
+    figure = phase_figure(rows)
+    titles = ["images in range, 0.0% outliers", "images in range, 5.0% outliers"]
+    assert [axis.get_title().split("\n")[-1] for axis in figure.axes[:2]] == titles
+    shares = [np.asarray(axis.images[0].get_array()).tolist() for axis in figure.axes[:2]]
+    assert shares == [[[1, 1], [1, 1]], [[0, 0], [0, 0]]]
+    assert not phase_groups(rows[8:])
+    with pytest.raises(ValueError, match="several m") as caught:
+        phase_figure(rows[8:])
+    assert_one_sentence(caught.value)
 
 
 def test_the_transfer_maps_are_tickets_by_images_and_by_tasks() -> None:
@@ -198,6 +237,18 @@ def test_methods_on_other_tasks_are_not_compared_over_images(tmp_path: Path) -> 
     pairs = itertools.product((("denoise", "tv"), ("inpaint", "adam")), ("cat", "dog"))
     rows = [row(0.1, operator=task, image=image, solver=solver, ticket="mine") for (task, solver), image in pairs]
     assert maps(tmp_path, rows) == ["transfer-tasks"]
+
+
+def test_a_map_is_of_one_noise_and_one_share_of_outliers(tmp_path: Path) -> None:
+    every = itertools.product((0.0, 0.1), ("denoise", "inpaint"), ("tv", "adam"))
+    rows = [row(0.1 + s, sigma=s, operator=task, solver=solver, ticket="mine") for s, task, solver in every]
+    assert maps(tmp_path, rows) == ["transfer-tasks-1", "transfer-tasks-2"]
+    titles = [panel.title for panel in sweep_page(tmp_path).panels]
+    assert titles == [f"How tickets carry over to tasks, noise {sigma}" for sigma in ("0", "0.1")]
+    for mixed in (rows, [row(), row(m=200)]):
+        with pytest.raises(ValueError, match="one noise") as caught:
+            transfer_figure(mixed, "task")
+        assert_one_sentence(caught.value)
 
 
 def maps(folder: Path, rows: list[Row]) -> list[str]:
@@ -243,23 +294,40 @@ def test_a_run_without_its_generator_has_no_spectra(stored: Run) -> None:
 # --- statistics of groups ---------------------------------------------------------------------------------------------
 
 
+def test_a_success_rate_is_by_images_and_seeds() -> None:
+    rows = [row(1e-4 if image < 5 else math.nan, image=f"{image}", seed=seed) for image in range(10) for seed in (0, 1)]
+    rate = success_rate(rows)
+    assert (rate.estimate, rate.count) == (0.5, 20)
+    assert rate == mean_of([replace(each, mse=float(each.mse == 1e-4)) for each in rows], "mse")
+
+
+def test_every_look_is_another_until_they_return() -> None:
+    assert len({look(number) for number in range(168)}) == 168
+    assert look(168) == look(0)
+
+
 def test_a_gain_is_paired_by_image_and_seed() -> None:
     dense = [row(psnr=value, image=image) for image, value in (("a", 20.0), ("b", 40.0), ("c", 99.0))]
     ours = [row(psnr=value, image=image, **TICKET) for image, value in (("a", 19.0), ("b", 38.0), ("d", 0.0))]
-    gain = gain_of(ours, dense)
+    (setting,) = by_setting(dense + ours).values()
+    gain = gain_over_dense(ours, setting)
     assert gain is not None
     assert gain.estimate == pytest.approx(-1.5)
-    assert gain_of(ours, dense[2:]) is None
+    assert gain_over_dense(dense, setting) is None
+    assert gain_over_dense(ours, setting | {recoverer_of(dense[0]): dense[2:]}) is None
     assert mean_of([row(math.nan)], "mse") is None
 
 
 def test_a_ticket_is_measured_against_its_own_dense_network() -> None:
     rows = [row(), row(**TICKET), row(**TV), row(solver="adam"), row(**(TICKET | {"solver": "adam"}))]
-    names = method_names(rows)
-    methods = [method_of(each) for each in rows]
-    assert [dense_rival(method, names) for method in methods] == [None, methods[0], None, None, methods[3]]
-    assert dense_rival(methods[2], methods[:3]) == methods[0]
-    assert len(set(names.values())) == 5
+    found = [recoverer_of(each) for each in rows]
+    first, _, tv, adam, _ = found
+    assert [dense_rival(each, found) for each in found] == [None, first, first, first, adam]
+    untrained = recoverer_of(row(solver="untrained", prior="skip"))
+    assert dense_rival(untrained, [untrained, tv]) is None
+    assert dense_rival(tv, [untrained, tv]) is None
+    assert dense_rival(untrained, [untrained, first]) == first
+    assert len(set(method_names(rows).values())) == 5
 
 
 def test_tables_tell_means_with_their_intervals_and_leave_empty_columns_out() -> None:
@@ -391,6 +459,23 @@ def test_damaged_images_are_left_out_and_the_numbers_stay(swept: Path, tmp_path:
     page = sweep_page(tmp_path)
     assert page.gallery is None
     assert len(page.tables[1].rows) == ROWS
+
+
+def test_a_diverged_image_is_not_called_exact(stored: Run) -> None:
+    images = stored.recovery.images.clone()
+    images[0] = math.nan
+    truth = images[1].expand(2, -1, -1, -1).clamp(0, 1)
+    run = replace(stored, truth=truth, recovery=replace(stored.recovery, images=images), least_squares=truth)
+    captions = [text.get_text() for axis in recovery_figure(run).axes for text in axis.texts]
+    assert [captions.count(text) for text in ("exact", "-")] == [3, 1]
+    assert [axis.get_title() for axis in restoration_figure(run, "").axes] == ["before: exact", "after: -", "truth"]
+
+
+def test_the_median_of_two_is_between_them(stored: Run) -> None:
+    assert stored.truth is not None
+    levels = [psnr(*pair) for pair in zip(stored.recovery.images, stored.truth, strict=True)]
+    said = dict(run_page(stored).summary)["PSNR"]
+    assert said.endswith(f"median {sum(levels) / 2:.1f} dB")
 
 
 def test_the_page_of_a_run_escapes_names(stored: Run, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from cs_lip.cli.interrupt import interruptible
 from cs_lip.cli.main import main
 from cs_lip.cli.progress import ProgressBar
 from cs_lip.evaluation.store import load_run
+from cs_lip.evaluation.sweep.methods import PRIORS
 from cs_lip.operators import operator_from_recipe
 from cs_lip.recovery import Record
 
@@ -230,6 +232,18 @@ def test_bad_input_is_refused_in_one_sentence(case: str, here: Path) -> None:
     options, says = BAD[case]
     task = [] if "--task" in options else ["--task", "denoise"]
     refused(here, *options, *task, says=says)
+
+
+def test_a_bundled_picture_whose_package_is_missing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    refused(here, "ct", "--task", "denoise", says="lies in pydicom, which is not installed")
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_every_untrained_network_of_a_sweep_can_restore(prior: str, here: Path) -> None:
+    options = ("--simulate", "--size", "64", "--iterations", "1", "--stop", "last", "--prior", prior)
+    restored("camera", "--task", "denoise", *options)
+    assert load_run(here / "restored" / "recovery.h5").config["prior"] == prior
 
 
 def test_bad_files_are_refused_in_one_sentence(here: Path) -> None:

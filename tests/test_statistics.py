@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cs_lip.evaluation.statistics import bootstrap_interval, paired_difference, wilson_interval
+from cs_lip.evaluation.statistics import bootstrap_interval, paired_difference, rate_interval, wilson_interval
 
 finite = st.floats(-1e3, 1e3)
 
@@ -120,6 +120,37 @@ def test_a_paired_difference_takes_what_both_have_and_is_narrower_than_the_means
     assert whole.high - whole.low > 4
 
 
+def test_rates_by_images_and_seeds_cover_the_truth_where_wilson_of_all_rows_does_not() -> None:
+    rng = np.random.default_rng(0)
+    right = naive = 0
+    trials = 100
+    for _ in range(trials):
+        values, images, seeds = crossed(rng, 10, 10)
+        successes = [value > 0 for value in values]  # the effects are symmetric: one in two
+        wise = rate_interval(successes, images=images, seeds=seeds)
+        bare = wilson_interval(sum(successes), len(successes))
+        right += wise.low <= 0.5 <= wise.high
+        naive += bare.low <= 0.5 <= bare.high
+    assert right / trials > 0.85
+    assert naive / trials < 0.65
+
+
+def test_a_rate_of_none_or_all_has_the_images_for_its_trials() -> None:
+    images, seeds = ["a", "b", "c"] * 4, [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    for successes, alike in (([True] * 12, wilson_interval(3, 3)), ([False] * 12, wilson_interval(0, 3))):
+        found = rate_interval(successes, images=images, seeds=seeds)
+        assert (found.estimate, found.low, found.high) == (alike.estimate, alike.low, alike.high)
+        assert found.count == 12
+
+
+def test_images_that_come_once_are_trials_of_their_own() -> None:
+    successes, images = [True, True, False, True], list("abcd")
+    for seeds in ([0] * 4, [0, 1, 2, 3]):
+        assert rate_interval(successes, images=images, seeds=seeds) == wilson_interval(3, 4)
+    shared = rate_interval(successes, images=images, seeds=[0, 0, 1, 1])
+    assert shared == bootstrap_interval([1.0, 1.0, 0.0, 1.0], images=images, seeds=[0, 0, 1, 1])
+
+
 @pytest.mark.parametrize(
     "act",
     [
@@ -130,6 +161,8 @@ def test_a_paired_difference_takes_what_both_have_and_is_narrower_than_the_means
         lambda: bootstrap_interval([1.0, 2.0], confidence=1.0),
         lambda: bootstrap_interval([1.0, 2.0], resamples=0),
         lambda: paired_difference({("a", 0): 1.0}, {("a", 1): 1.0}),
+        lambda: rate_interval([], images=[], seeds=[]),
+        lambda: rate_interval([True], images=["a", "b"], seeds=[0]),
         lambda: wilson_interval(0, 0),
         lambda: wilson_interval(3, 2),
         lambda: wilson_interval(-1, 2),

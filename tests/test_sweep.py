@@ -605,7 +605,6 @@ def test_a_summary_pairs_images_and_seeds() -> None:
     first, second, third = summarise(dense + ticket + lasso)
     assert first.psnr.estimate == 35.5
     assert first.gain is None
-    assert first.success.estimate == 4 / 8  # 40, 41, 50 and 51 dB
     assert (second.gain.estimate, second.gain.low, second.gain.high) == (-1.5, -1.5, -1.5)  # type: ignore[union-attr]
     assert third.gain.estimate == -20.5  # type: ignore[union-attr]
 

@@ -11,15 +11,18 @@ from torch import Tensor
 from cs_lip.evaluation.acquisition import acquire, build_operator
 from cs_lip.evaluation.images import FORMATS, read_image
 from cs_lip.evaluation.pictures import PICTURES, picture
+from cs_lip.evaluation.sweep.operators import FACTOR, KEPT_PIXELS, Shape
+from cs_lip.evaluation.sweep.operators import TASKS as SWEEP_TASKS
 from cs_lip.operators import Downsample, Identity, LinearOperator, Mask, bernoulli_mask
 from cs_lip.seeding import derive_seed
 
-TASKS = ("denoise", "inpaint", "super-resolve", "sense")
+TASKS = (*SWEEP_TASKS, "sense")
+"""What a sweep calls by the names of their operators, and few measurements."""
 
 BELONGS = {"mask": "inpaint", "fraction": "inpaint", "factor": "super-resolve", "measurements": "sense"}
 """Option -> the one task that it says something about."""
 
-SIMULATED_SIZE, SIMULATED_NOISE, SIMULATED_FRACTION, FACTOR = 128, 25 / 255, 0.5, 4
+SIMULATED_SIZE, SIMULATED_NOISE = 128, 25 / 255
 """What is taken where nothing was said."""
 
 GRAY = ("1", "L", "LA", "La", "I", "F")
@@ -27,8 +30,6 @@ GRAY = ("1", "L", "LA", "La", "I", "F")
 
 KEPT = 0.99
 """From this brightness on a mask's pixel counts as white. Where a mask was shrunk, any black makes a pixel missing."""
-
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,9 @@ def _operator(path: Path, shape: Shape, asked: Asked) -> LinearOperator:
     if asked.task == "sense":
         return build_operator(asked.operator, shape, asked.measurements or 0, seed=asked.seed)
     if asked.mask is None:
-        keep = SIMULATED_FRACTION if asked.fraction is None else asked.fraction
+        # Not the mask of a sweep, which keeps an exact number so that its rows can be told together: here the pixels of
+        # a smaller --fraction are among those of a larger one.
+        keep = KEPT_PIXELS if asked.fraction is None else asked.fraction
         return Mask(bernoulli_mask(shape[1:], keep=keep, seed=derive_seed(asked.seed, "operator")), shape)
     own, masks = _own_shape(path)[1:], _own_shape(asked.mask)[1:]
     if own != masks:
@@ -148,8 +151,7 @@ def _pixels(path: Path, shape: Shape) -> Tensor:
 def _own_shape(path: Path) -> Shape:
     """``(channels, height, width)`` that a picture has by itself, upright."""
     if not _is_file(path):
-        if str(path) not in PICTURES:
-            picture(str(path), (1, 1, 1))  # says which ones there are
+        picture(str(path), (1, 1, 1))  # says which ones there are, or which package this one lacks
         return _shape_of(PICTURES[str(path)].load())
     read_image(path, (1, 1, 1))  # says what is wrong with a file that is no picture
     with warnings.catch_warnings():

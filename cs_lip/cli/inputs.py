@@ -150,6 +150,7 @@ def claim_folder(asked: Path | None, overwrite: bool, default: str, own: frozens
     if asked.exists() and not asked.is_dir():
         raise ValueError(f"{asked} is a file, expected a folder; try another --out")
     held = {path.name for path in asked.iterdir()} if asked.is_dir() else set()
+    held = {name for name in held if not name.startswith(".")}  # what a crash left half written
     if foreign := sorted(held - own):
         raise ValueError(f"the folder {asked} holds other work ({foreign[0]}), nothing was written; try another --out")
     if held and not overwrite:

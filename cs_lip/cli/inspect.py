@@ -9,7 +9,7 @@ import click
 
 from cs_lip.cli.inputs import BadInput, bad_input, device_option, find_device, real_images, seed_option
 from cs_lip.cli.progress import ProgressBar
-from cs_lip.evaluation.inspection import Inspection, inspect_generator
+from cs_lip.evaluation.inspection import Inspection, Representation, inspect_generator
 from cs_lip.priors import load_generator
 from cs_lip.report.inspection import save_inspection_figure
 
@@ -64,19 +64,26 @@ def inspect(
     click.echo(
         f"Singular values of the Jacobian at {len(inspection.spectra)} latents: {smallest:.2g} to {largest:.2g}."
     )
-    for row in numbers["representations"]:
-        level = "exactly" if row["psnr_db"] is None else f"at {row['psnr_db']:.2f} dB (MSE {row['mse']:.1e})"
-        click.echo(f"{row['name']}: drawn {level}")
+    for found in inspection.representations:
+        click.echo(f"{found.picture.name}: {_drawn(found)}")
     click.echo(f"The picture is {path}.")
 
 
+def _drawn(found: Representation) -> str:
+    if not math.isfinite(found.mse):
+        return "not drawn, since the search diverged; try more --restarts"
+    level = "exactly" if found.psnr_db == math.inf else f"at {found.psnr_db:.2f} dB (MSE {found.mse:.1e})"
+    return f"drawn {level}"
+
+
 def _numbers(inspection: Inspection) -> dict[str, Any]:
+    """As JSON has them, without infinity and NaN."""
     return {
         "singular_values": [float(inspection.spectra.min()), float(inspection.spectra.max())],
         "representations": [
             {
                 "name": found.picture.name,
-                "mse": found.mse,
+                "mse": found.mse if math.isfinite(found.mse) else None,
                 "psnr_db": found.psnr_db if math.isfinite(found.psnr_db) else None,
             }
             for found in inspection.representations

@@ -11,7 +11,7 @@ from cs_lip.cli.damage import TASKS, Asked
 from cs_lip.cli.inputs import bad_input, seed_option
 from cs_lip.cli.progress import ProgressBar
 from cs_lip.cli.pruning import REWINDS, Plan, generator_plan, untrained_plan
-from cs_lip.cli.restore import PRIORS
+from cs_lip.cli.untrained_priors import PRIOR_NAMES
 from cs_lip.evaluation.acquisition import OPERATORS
 from cs_lip.evaluation.metrics import psnr
 from cs_lip.priors import UntrainedNetwork, load_generator
@@ -35,7 +35,7 @@ GRANULARITIES = ("weight", "kernel", "channel")
 
 @click.command()
 @click.option("--generator", help="Search in this one of cs-lip generators.")
-@click.option("--prior", help=f"Search in this untrained network: {', '.join(PRIORS)}.")
+@click.option("--prior", help=f"Search in this untrained network: {PRIOR_NAMES}.")
 @click.option("--density", type=float, required=True, help="Fraction of the weights that the ticket keeps.")
 @click.option(
     "--criterion", default=SearchSettings.criterion, show_default=True, help="What says which weights matter."

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cs_lip.cli.damage import Asked, Damaged, check_asked, damage, restored_shape
-from cs_lip.cli.restore import dense_prior
+from cs_lip.cli.untrained_priors import dense_prior
 from cs_lip.evaluation.datasets import read_dataset
 from cs_lip.evaluation.ticket_search import Fits
 from cs_lip.operators import Identity

@@ -1,5 +1,6 @@
 """``cs-lip recover``: from measurements to images, with pictures and numbers to judge them by."""
 
+import contextlib
 import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,8 +38,9 @@ from cs_lip.evaluation.store import (
     save_summary,
     summary_json,
 )
+from cs_lip.evaluation.sweep.digests import generator_digest, start_digest
 from cs_lip.operators import LinearOperator, check_response, operator_from_recipe
-from cs_lip.priors import DEFAULT_GENERATOR, Encoder, Generator, load_generator, load_start
+from cs_lip.priors import DEFAULT_GENERATOR, Encoder, Generator, find_entry, load_generator, load_start
 from cs_lip.recovery import Fidelity, Recovery, Solver, pose, pose_latents
 from cs_lip.recovery import recover as recover_images
 from cs_lip.recovery.fidelity import DEFAULT_CONTAMINATION, FIDELITIES
@@ -107,7 +109,7 @@ def recover(
     generator, or to a classical solver, whichever predicts held-out measurements best; the table says which.
 
     Without --image or --from, bundled samples are measured: unseen draws of the generator, which it can draw exactly,
-    and real photographs, which it cannot.
+    and real photographs, which it cannot. With --ticket they are the same, so the draws are the dense generator's.
 
     \b
     Examples:
@@ -132,7 +134,7 @@ def recover(
     with bad_input():
         run = _run(task, chosen, solver, restarts, asked["seed"])
         if uncertainty:
-            run = replace(run, sd=_deviations(task, run.recovery))
+            run = replace(run, sd=_deviations(task, run.recovery), config=run.config | {"uncertainty": True})
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PAGE_FILE).unlink(missing_ok=True)
         save_run(folder / RUN_FILE, run)
@@ -183,7 +185,8 @@ def _task(
     if count is None:
         raise ValueError("--measurements is missing; try --measurements 500, or --from FILE for stored measurements")
     level = noise or 0.0
-    chosen, truth, values = measured(prior, operator or "gaussian", count, images, noise=level, outliers=bad, seed=seed)
+    shown = prior if images or ticket is None else _drawing(prior, config)
+    chosen, truth, values = measured(shown, operator or "gaussian", count, images, noise=level, outliers=bad, seed=seed)
     energy = float(chosen(truth).abs().square().sum())
     config |= {"images": [str(path) for path in images] or "bundled samples", "outliers": bad and asdict(bad)}
     config |= _operator_config(chosen, level) | {"snr_db": snr_db(energy, len(truth) * chosen.m, level)}
@@ -193,7 +196,9 @@ def _task(
 def _dense_prior(generator: str | None) -> tuple[Generator, Encoder | None, dict[str, Any]]:
     """The generator, its learned start, and what the configuration tells of it."""
     name = generator or DEFAULT_GENERATOR
-    return load_generator(name), load_start(name), {"generator": name}
+    network, encoder = load_generator(name), load_start(name)
+    told = {"generator": name, "generator_sha256": generator_digest(name)}
+    return network, encoder, told if encoder is None else told | {"start_sha256": start_digest(name)}
 
 
 def _sparse_prior(name: str, generator: str | None) -> tuple[Generator, Encoder | None, dict[str, Any]]:
@@ -211,7 +216,16 @@ def _sparse_prior(name: str, generator: str | None) -> tuple[Generator, Encoder 
     network = ticketed(ticket)
     assert isinstance(network, Generator)
     small = compact(network) if about.granularity == "channel" else network
-    return small, None, {"generator": about.prior} | told
+    return small, None, {"generator": about.prior, "generator_sha256": about.base_sha256} | told
+
+
+def _drawing(prior: Generator, config: dict[str, Any]) -> Generator:
+    """What draws the bundled samples of a ticket: the dense generator, as in a sweep, so that both recover the same
+    images. The ticket itself where the weights that it was found in are not here."""
+    with contextlib.suppress(ValueError):  # a ticket with values needs no dense generator, so it may be gone
+        if find_entry(config["generator"]).sha256 == config["generator_sha256"]:
+            return load_generator(config["generator"]).fold().to(prior.device)
+    return prior
 
 
 def _fidelity(name: str, contamination: float | None) -> Fidelity:

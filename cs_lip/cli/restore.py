@@ -1,14 +1,14 @@
 """``cs-lip restore``: a damaged picture made whole by a network that was never trained."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 import torch
 
-from cs_lip.cli.damage import TASKS, Asked, Damaged, Shape, check_asked, damage, free_bytes, restored_shape
+from cs_lip.cli.damage import TASKS, Asked, Damaged, check_asked, damage, free_bytes, restored_shape
 from cs_lip.cli.inputs import (
     RUN_FILES,
     asked_ticket,
@@ -22,67 +22,32 @@ from cs_lip.cli.inputs import (
 )
 from cs_lip.cli.interrupt import interruptible
 from cs_lip.cli.progress import ProgressBar
+from cs_lip.cli.untrained_priors import PRIOR_NAMES, Prior, dense_prior
 from cs_lip.evaluation.acquisition import OPERATORS, snr_db
 from cs_lip.evaluation.oracle import OraclePeak
 from cs_lip.evaluation.provenance import versions
 from cs_lip.evaluation.run import Measurements, Run, summary
 from cs_lip.evaluation.store import FIGURE_FILE, PAGE_FILE, RUN_FILE, SUMMARY_FILE, save_run
+from cs_lip.evaluation.sweep.operators import Shape
 from cs_lip.files import atomic_path
 from cs_lip.operators import probe_response
-from cs_lip.priors import SKIP_SETTINGS, UntrainedNetwork, untrained_network
+from cs_lip.priors import UntrainedNetwork
 from cs_lip.priors.untrained.memory import fit_bytes
 from cs_lip.recovery import pose
 from cs_lip.recovery import recover as recover_images
 from cs_lip.recovery.untrained_fit import Stop, UntrainedFit
 from cs_lip.report.restoration import save_picture, save_restoration_figure
 from cs_lip.report.text import run_table
-from cs_lip.tickets.store import bundled_tickets, own_tickets
-from cs_lip.tickets.ticket import Ticket
-from cs_lip.tickets.transfer import ticketed_for
 
 RESTORED_FILE = "restored.png"
 
-PRIORS = ("skip", "hourglass", "deep-decoder", "conv-decoder")
-
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Prior:
-    """The untrained network that was asked for, dense or a ticket's.
-
-    Attributes:
-        architecture, settings: as `untrained_network` takes them.
-        ticket: whose weights and mask it has; None for a dense one.
-        ticket_told: what the configuration tells of the ticket.
-    """
-
-    architecture: str
-    settings: dict[str, Any]
-    ticket: Ticket | None = None
-    ticket_told: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """As it is typed."""
-        return self.architecture.replace("_", "-")
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """What the configuration tells of it."""
-        return {"prior": self.name, "prior_settings": self.settings} | self.ticket_told
-
-    def network(self, image_shape: Shape, seed: int) -> UntrainedNetwork:
-        """The network; a ticket's has the weights that belong to the ticket, whatever the seed."""
-        if self.ticket is None:
-            return untrained_network(self.architecture, image_shape, seed, **self.settings)
-        return ticketed_for(self.ticket, image_shape)
 
 
 @click.command()
 @click.argument("picture", type=click.Path(path_type=Path))
 @click.option("--task", type=click.Choice(TASKS), required=True, help="What is wrong with the picture.")
-@click.option("--prior", help=f"The network: {', '.join(PRIORS)}.  [default: skip]")
+@click.option("--prior", help=f"The network: {PRIOR_NAMES}.  [default: skip]")
 @ticket_option()
 @click.option("--simulate", is_flag=True, help="PICTURE is whole: damage it first, and compare with the truth.")
 @click.option("--noise", type=float, help="Standard deviation on every value, of [0, 1]; added by --simulate.")
@@ -147,19 +112,6 @@ def restore(
         click.echo(text)
         return
     _print(run, rows, folder)
-
-
-def dense_prior(name: str | None, asked: Asked) -> Prior:
-    """The network of that name, with the settings published for the task."""
-    name = name or "skip"
-    if name not in PRIORS:
-        is_ticket = Path(name).is_file() or name in bundled_tickets() or name in own_tickets()
-        attempt = f"--ticket {name:.120}" if is_ticket else f"one of {', '.join(PRIORS)}"
-        raise ValueError(f"there is no prior {name[:40]!r}; try {attempt}")
-    if name != "skip" or asked.task == "denoise":
-        return Prior(name.replace("-", "_"), {})
-    published = "text-inpainting" if asked.mask is not None else "super-resolution"
-    return Prior(name, dict(SKIP_SETTINGS[published]))
 
 
 def _sparse_prior(name: str, asked: str | None) -> Prior:

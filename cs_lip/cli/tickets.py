@@ -150,7 +150,7 @@ def import_masks(file: Path, prior: str, out: Path, overwrite: bool) -> None:
         ticket = imported(file, _about_import(prior, file))
         out.parent.mkdir(parents=True, exist_ok=True)
         write_ticket(out, ticket)
-        looked = _looked(str(out))
+        looked = _looked(out)
     click.echo(_text(looked))
 
 
@@ -165,7 +165,7 @@ def _about_import(prior: str, file: Path) -> About:
     return replace(about, versions=versions(), created=created)
 
 
-def _looked(name: str) -> Looked:
+def _looked(name: str | Path) -> Looked:
     """Raises ValueError where there is no such ticket, it is damaged, or its dense prior is not there."""
     file = find_ticket(name)
     ticket = read_ticket(file.path)

@@ -21,7 +21,7 @@ class Representation:
     Attributes:
         picture: what to draw.
         image: ``(channels, height, width)``, the best that was found.
-        mse: mean squared error, the representation error.
+        mse: mean squared error, the representation error; NaN where the search diverged.
         psnr_db: the same as a peak signal-to-noise ratio with data range 1; infinite where the error is 0.
     """
 

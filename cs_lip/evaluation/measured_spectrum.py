@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cs_lip.evaluation.run import Run
+from cs_lip.evaluation.sweep.digests import generator_digest
 from cs_lip.operators import LinearOperator, operator_from_recipe
 from cs_lip.priors import Generator, load_generator
 from cs_lip.tickets.store import find_ticket
@@ -63,7 +64,8 @@ def run_spectra(run: Run) -> Tensor | None:
     """The spectra of a stored run at its latents.
 
     Returns:
-        As `measured_spectra`; None for a run without latents, or whose generator, ticket or operator is not here.
+        As `measured_spectra`; None for a run without latents, or whose generator, ticket or operator is not here or has
+        changed since.
     """
     if run.recovery.latents is None:
         return None
@@ -78,8 +80,18 @@ def run_spectra(run: Run) -> Tensor | None:
 
 def _generator(config: dict[str, Any]) -> Generator:
     if "ticket" not in config:
-        return load_generator(config["generator"]).fold()
-    network = ticketed(read_ticket(find_ticket(config["ticket"]).path))
+        generator = load_generator(config["generator"])
+        _check_same("generator", config, generator_digest(config["generator"]))
+        return generator.fold()
+    found = find_ticket(config["ticket"])
+    _check_same("ticket", config, found.sha256)
+    network = ticketed(read_ticket(found.path))
     if not isinstance(network, Generator):
         raise ValueError("the ticket is of an untrained network, which has no latents; try a generator's")
     return network.fold()
+
+
+def _check_same(what: str, config: dict[str, Any], found: str) -> None:
+    """Refuse other bytes than the run's; runs of before these were recorded are taken on trust."""
+    if config.get(f"{what}_sha256", found) != found:
+        raise ValueError(f"the {what} {config[what]} has changed since the run; try to recover again")

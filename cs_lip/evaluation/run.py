@@ -20,7 +20,8 @@ class Measurements:
         recipe: of the operator that took them; see `cs_lip.operators.operator_from_recipe`.
         noise: standard deviation on every real number of ``values``, in its units.
         names: one an image.
-        sources: one an image: ``in-range`` (drawn by the generator), ``file``, or a bundled picture's kind.
+        sources: one an image: ``in-range`` (drawn by the generator), ``file``, or a bundled picture's kind; of a
+            restoration the task, such as ``denoise``.
         response: of that operator to a probe, see `cs_lip.operators.probe_response`; None in files without it.
         outliers: the measurements that were made bad on purpose; None for none, or where nobody knows.
     """

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import torch
@@ -120,6 +120,33 @@ def wilson_interval(successes: int, trials: int, *, confidence: float = CONFIDEN
     scale = 1 + z**2 / trials
     low, high = max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
     return Interval(rate, 0.0 if successes == 0 else low, 1.0 if successes == trials else high, trials)
+
+
+def rate_interval(successes: Sequence[bool], *, images: Sequence[Hashable], seeds: Sequence[Hashable]) -> Interval:
+    """A success rate with its 95 % interval, where rows may share images and seeds.
+
+    An easy image succeeds with all its seeds, and a good operator with all its images, so such rows are fewer
+    independent trials than they count. The interval is then the `bootstrap_interval` of 1 for a success and 0 for a
+    failure, which resamples images and seeds (the pigeonhole bootstrap: Owen, Annals of Applied Statistics 1, 2007,
+    section 3). Where all rows succeed, or all fail, every resample says the same, and that interval would have no
+    width: it is `wilson_interval` of as many trials as there are images, because the seeds of an image may all have
+    ended alike for the one reason that it is what it is. Where no image comes twice, and all rows are of one seed or
+    each of its own, rows are the trials that Wilson reckons with.
+
+    Args:
+        successes: whether each row is one.
+        images, seeds: of every row.
+
+    Raises:
+        ValueError: no rows, or more or fewer images or seeds than rows.
+    """
+    count, won = len(successes), sum(successes)
+    trials, drawn = (len(set(_indices(labels, count).tolist())) for labels in (images, seeds))
+    if won in (0, count):
+        return replace(wilson_interval(trials if won else 0, trials), count=count)
+    if trials == count and drawn in (1, count):
+        return wilson_interval(won, count)
+    return bootstrap_interval([float(each) for each in successes], images=images, seeds=seeds)
 
 
 def _resampled_means(sample: Tensor, labels: Sequence[Tensor], resamples: int, seed: int) -> Tensor:

@@ -19,9 +19,9 @@ from cs_lip.recovery import Record, Recovery, Status
 FORMAT = 1
 MEASUREMENTS, RECOVERY = "cs-lip measurements", "cs-lip recovery"
 RUN_FILE, FIGURE_FILE, SUMMARY_FILE = "recovery.h5", "recovery.png", "summary.json"
+"""The names of a run's files in its folder."""
 PAGE_FILE = "report.html"
 """Of a run or a sweep, in its folder; whoever replaces the run removes the page of the one before."""
-"""The names of a run's files in its folder."""
 
 
 def save_measurements(path: Path, measurements: Measurements) -> None:

@@ -41,6 +41,8 @@ def _recover(config: dict[str, Any]) -> list[str]:
     if config.get("restarts"):
         parts += ["--restarts", str(config["restarts"])]
     parts += _fidelity(config.get("fidelity", {})) + _settings(config)
+    if config.get("uncertainty"):
+        parts.append("--uncertainty")
     return parts
 
 

@@ -1,6 +1,5 @@
 """The recovered images of a sweep, beside their truths."""
 
-import math
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cs_lip.evaluation.sweep.folder import SweepFolder
 from cs_lip.evaluation.sweep.table import Row
-from cs_lip.report.groups import grouped, method_names, method_of
+from cs_lip.report.groups import grouped, level_name, method_names, method_of
 
 MOST_IMAGES = 6
 MOST_METHODS = 8
@@ -69,18 +68,12 @@ def load_exhibits(folder: Path, rows: Sequence[Row]) -> tuple[list[Exhibit], str
         if shots:
             exhibits.append(Exhibit(image, own[0].kind, _truth(store, image), tuple(shots)))
     operator, sigma, outliers = condition
-    spoilt = f", {outliers:.1%} outliers" if outliers else ""
-    return exhibits, f"Operator {operator}, noise {sigma:g}{spoilt}, seed {seed}."
+    return exhibits, f"Operator {operator}, {level_name(sigma, outliers)}, seed {seed}."
 
 
 def channels_last(image: Pixels) -> Pixels:
     """From ``(1 or 3, height, width)`` to `Pixels`."""
     return image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-
-
-def decibels(psnr: float) -> str:
-    """A PSNR for people; a dash where there is none."""
-    return "exact" if psnr == math.inf else f"{psnr:.1f} dB" if math.isfinite(psnr) else "-"
 
 
 def _few_of_each_kind(rows: Sequence[Row]) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from cs_lip.evaluation.metrics import psnr
 from cs_lip.evaluation.run import Run
 from cs_lip.files import atomic_path
+from cs_lip.report.text import decibels
 
 MOST_ROWS = 24
 CELL_INCHES = 1.9
@@ -107,8 +108,7 @@ def _bare(axis: Axes) -> None:
 
 
 def _decibels(picture: Tensor, truth: Tensor) -> str:
-    value = psnr(picture.clamp(0, 1).cpu(), truth.cpu())
-    return f"{value:.1f} dB" if math.isfinite(value) else "exact"
+    return decibels(psnr(picture.clamp(0, 1).cpu(), truth.cpu()))
 
 
 def _headline(run: Run, shown: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TypeVar
 
-from cs_lip.evaluation.statistics import Interval, bootstrap_interval, paired_difference
+from cs_lip.evaluation.statistics import Interval, bootstrap_interval
 from cs_lip.evaluation.sweep.table import Row
 
 Key = TypeVar("Key", bound=Hashable)
@@ -26,11 +26,11 @@ class Method:
 
     @property
     def is_dense(self) -> bool:
-        """Whether it is a dense network's, against which tickets are measured."""
+        """Whether it is a dense network's, of which tickets are parts."""
         return bool(self.prior) and not self.ticket
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Condition:
     """What is recovered from: one panel of a figure."""
 
@@ -83,8 +83,13 @@ def method_names(rows: Iterable[Row]) -> dict[Method, str]:
 
 
 def condition_names(rows: Iterable[Row]) -> dict[Condition, str]:
+    """What the condition of each row is called; see `names_of`."""
+    return names_of(map(condition_of, rows))
+
+
+def names_of(conditions: Iterable[Condition]) -> dict[Condition, str]:
     """What each condition is called: the kind of image, and of the rest what tells it from the others."""
-    found = sorted(set(map(condition_of, rows)), key=lambda each: (each.kind, each.operator, each.sigma, each.outliers))
+    found = sorted(set(conditions))
     several = {name: len({getattr(each, name) for each in found}) > 1 for name in ("operator", "sigma", "outliers")}
     names = {}
     for condition in found:
@@ -99,6 +104,11 @@ def condition_names(rows: Iterable[Row]) -> dict[Condition, str]:
     return names
 
 
+def level_name(sigma: float, outliers: float) -> str:
+    """What a level of noise with a share of outliers is called."""
+    return f"noise {sigma:g}" + (f", {outliers:.1%} outliers" if outliers else "")
+
+
 def mean_of(rows: Sequence[Row], column: str) -> Interval | None:
     """The mean of a column over images and seeds with its 95 % interval; None where no row has a finite number."""
     told = [row for row in rows if math.isfinite(getattr(row, column))]
@@ -106,16 +116,6 @@ def mean_of(rows: Sequence[Row], column: str) -> Interval | None:
         return None
     values = [getattr(row, column) for row in told]
     return bootstrap_interval(values, images=[row.image for row in told], seeds=[row.seed for row in told])
-
-
-def gain_of(rows: Sequence[Row], dense: Sequence[Row]) -> Interval | None:
-    """How many dB of PSNR the rows are above the dense network's, image by image and seed by seed; None where they
-    share no image and seed with a finite number.
-    """
-    ours, theirs = (
-        {(row.image, row.seed): row.psnr for row in each if math.isfinite(row.psnr)} for each in (rows, dense)
-    )
-    return paired_difference(ours, theirs) if ours.keys() & theirs.keys() else None
 
 
 def with_interval(value: Interval | None, form: str) -> str:
@@ -129,15 +129,3 @@ def with_interval(value: Interval | None, form: str) -> str:
 def _place(method: Method) -> tuple[int, float, str, str, str, str]:
     rank = 0 if method.is_dense else 1 if method.ticket else 2
     return rank, -(method.density or 0), method.solver, method.prior, method.ticket, method.fidelity
-
-
-def dense_rival(method: Method, methods: Iterable[Method]) -> Method | None:
-    """The dense network that a method is measured against: a ticket's own, or the only one there is; None for it."""
-    dense = [each for each in methods if each.is_dense]
-    own = [
-        each
-        for each in dense
-        if (each.solver, each.fidelity, each.prior) == (method.solver, method.fidelity, method.prior)
-    ]
-    rivals = own or dense
-    return rivals[0] if len(rivals) == 1 and rivals[0] != method else None

@@ -13,6 +13,7 @@ from torchvision.utils import make_grid
 from cs_lip.evaluation.inspection import Inspection, Representation
 from cs_lip.files import atomic_path
 from cs_lip.report.figures import show_image
+from cs_lip.report.text import decibels
 
 MOST_PICTURES = 8
 LEAST_COLUMNS = 6
@@ -66,5 +67,4 @@ def _show_representation(upper: Axes, lower: Axes, found: Representation) -> Non
     show_image(upper, found.picture.pixels)
     upper.set_title(found.picture.name[:16], fontsize=8, parse_math=False)
     show_image(lower, found.image)
-    level = f"{found.psnr_db:.1f} dB" if math.isfinite(found.psnr_db) else "exact"
-    lower.set_title(level, fontsize=8)
+    lower.set_title(decibels(found.psnr_db), fontsize=8)

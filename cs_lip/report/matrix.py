@@ -3,8 +3,9 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cs_lip.report.exhibits import Exhibit, Pixels, decibels
+from cs_lip.report.exhibits import Exhibit, Pixels
 from cs_lip.report.style import new_figure
+from cs_lip.report.text import decibels
 
 MOST_COUNTS = 8
 CELL_INCHES = 1.05

@@ -1,6 +1,5 @@
 """The picture of a restoration: before and after."""
 
-import math
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,6 +11,7 @@ from cs_lip.evaluation.metrics import psnr
 from cs_lip.evaluation.run import Run
 from cs_lip.files import atomic_path
 from cs_lip.report.figures import show_image
+from cs_lip.report.text import decibels
 
 PANEL_INCHES = 3.2
 TOP_INCHES = 0.75
@@ -51,5 +51,4 @@ def save_picture(path: Path, picture: Tensor) -> None:
 def _level(picture: Tensor, truth: Tensor | None, name: str) -> str:
     if truth is None or name == "truth":
         return ""
-    value = psnr(picture.clamp(0, 1).cpu(), truth[0].cpu())
-    return f": {value:.1f} dB" if math.isfinite(value) else ": exact"
+    return f": {decibels(psnr(picture.clamp(0, 1).cpu(), truth[0].cpu()))}"

@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 from cs_lip.evaluation.measured_spectrum import directions_seen, run_spectra
@@ -12,7 +13,7 @@ from cs_lip.evaluation.run import Run, summary
 from cs_lip.recovery import Status
 from cs_lip.report.commands import run_command
 from cs_lip.report.convergence import convergence_figure
-from cs_lip.report.exhibits import channels_last, decibels
+from cs_lip.report.exhibits import channels_last
 from cs_lip.report.figures import recovery_figure
 from cs_lip.report.page import (
     Entry,
@@ -27,7 +28,7 @@ from cs_lip.report.page import (
     text_entry,
 )
 from cs_lip.report.spectrum import spectrum_figure
-from cs_lip.report.text import COLUMNS
+from cs_lip.report.text import COLUMNS, decibels
 
 MOST_IMAGES = 24
 
@@ -61,8 +62,8 @@ def _summary(run: Run, rows: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     if "ticket" in config:
         yield "Ticket", f"{config['ticket']}, density {config['ticket_density']:.4g} in the layers that it prunes"
     yield "Solver", str(config["solver"])
-    if levels := sorted(row["psnr_db"] for row in rows if row["psnr_db"] is not None):
-        yield "PSNR", f"{levels[0]:.1f} to {levels[-1]:.1f} dB, median {levels[len(levels) // 2]:.1f} dB"
+    if levels := [row["psnr_db"] for row in rows if row["psnr_db"] is not None]:
+        yield "PSNR", f"{min(levels):.1f} to {max(levels):.1f} dB, median {median(levels):.1f} dB"
     for status, times in Counter(row["status"] for row in rows).items():
         yield f"{times} {status}", Status(status).message
     yield "Seconds", f"{run.recovery.timings['total']:.1f} for all images"

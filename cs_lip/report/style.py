@@ -40,7 +40,7 @@ class Look:
 
 
 def look(number: int) -> Look:
-    """Of the series of that number, from 0: 84 of them before one returns."""
+    """Of the series of that number, from 0: 168 of them before one returns."""
     dashes = DASHES[number // len(COLOURS) % len(DASHES)]
     return Look(COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)], dashes)
 

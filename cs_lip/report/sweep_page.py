@@ -9,14 +9,24 @@ from pathlib import Path
 from cs_lip.evaluation.sweep.claims import read_verdicts
 from cs_lip.evaluation.sweep.table import Row, read_configuration, read_rows
 from cs_lip.report.curves import MOST_PANELS, error_figure
-from cs_lip.report.density import density_figure
-from cs_lip.report.exhibits import Exhibit, decibels, load_exhibits
-from cs_lip.report.groups import condition_names, condition_of, grouped, mean_of, method_names, method_of, with_interval
+from cs_lip.report.density import density_figure, has_curve
+from cs_lip.report.exhibits import Exhibit, load_exhibits
+from cs_lip.report.groups import (
+    condition_names,
+    condition_of,
+    grouped,
+    level_name,
+    mean_of,
+    method_names,
+    method_of,
+    with_interval,
+)
 from cs_lip.report.matrix import matrix_figure
 from cs_lip.report.page import Gallery, Page, Panel, Picture, Table, panel, picture_uri
-from cs_lip.report.phase import SUCCESS_MSE, phase_figure
+from cs_lip.report.phase import SUCCESS_MSE, phase_figure, phase_groups
 from cs_lip.report.sweep_tables import claims_table, means_table, rows_table
-from cs_lip.report.transfer import MOST_ACROSS, Across, transfer_figure
+from cs_lip.report.text import decibels
+from cs_lip.report.transfer import MEANS, MOST_ACROSS, Across, transfer_figure
 
 PLAN_FILE = "plan.toml"
 COMMAND = "cs-lip sweep plan.toml --out again && cs-lip report again"
@@ -96,28 +106,32 @@ def _panels(rows: Sequence[Row], exhibits: Sequence[Exhibit]) -> Iterator[Panel]
     settings = {(row.operator, row.m) for row in rows}
     if len({operator for operator, _ in settings}) < len(settings):
         yield panel("error", "Error against the number of measurements", BANDS + some, error_figure(rows))
-    if len({row.density for row in rows if row.ticket}) > 1:
+    if has_curve(rows):
         across = " Solvers without a prior are lines across." if any(not row.prior for row in rows) else ""
         yield panel("density", "PSNR against density", BANDS + across + some, density_figure(rows))
-    if len({row.sigma for row in rows}) > 1 and len({row.m for row in rows}) > 1:
+    if groups := phase_groups(rows):
+        first = f" The first {MOST_PANELS} of {len(groups)} diagrams are drawn." if len(groups) > MOST_PANELS else ""
         yield panel(
             "phase",
             "Where recovery succeeds",
             f"The share of images and seeds with a mean squared error of at most {SUCCESS_MSE:g} "
-            f"({-10 * math.log10(SUCCESS_MSE):.0f} dB), in per cent with its 95 % Wilson interval.",
+            f"({-10 * math.log10(SUCCESS_MSE):.0f} dB), in per cent with its 95 % interval.{first}",
             phase_figure(rows),
         )
-    for across, title in _carried(rows).items():
-        yield panel(
-            f"transfer-{across}s",
-            title,
-            "Mean PSNR in dB with its 95 % bootstrap interval over what else differs: images, tasks, seeds.",
-            transfer_figure(rows, across),
-        )
+    yield from _maps(rows)
     for kind, exhibit in {each.kind: each for each in reversed(exhibits)}.items():
         yield panel(
             f"images-{kind}", f"{exhibit.image}, recovered", "Each image with its PSNR.", matrix_figure(exhibit)
         )
+
+
+def _maps(rows: Sequence[Row]) -> Iterator[Panel]:
+    """The maps of how tickets carry over, at each noise with its outliers."""
+    levels = grouped(rows, lambda row: (row.sigma, row.outliers))
+    for number, (level, own) in enumerate(sorted(levels.items()), start=1):
+        last, where = (f"-{number}", f", {level_name(*level)}") if len(levels) > 1 else ("", "")
+        for across, title in _carried(own).items():
+            yield panel(f"transfer-{across}s{last}", title + where, MEANS[across], transfer_figure(own, across))
 
 
 def _carried(rows: Sequence[Row]) -> dict[Across, str]:

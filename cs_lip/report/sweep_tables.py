@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-from cs_lip.evaluation.statistics import Interval, wilson_interval
+from cs_lip.evaluation.statistics import Interval
 from cs_lip.evaluation.sweep.claims import HOLDS, Verdict
+from cs_lip.evaluation.sweep.summary import by_setting, gain_over_dense, setting_of
 from cs_lip.evaluation.sweep.table import CSV_FILE, Row
 from cs_lip.report.groups import (
     condition_names,
     condition_of,
-    dense_rival,
-    gain_of,
     grouped,
     mean_of,
     method_names,
@@ -33,6 +32,7 @@ ROW_COLUMNS = (
     ("prior", "prior", "{}"),
     ("ticket", "ticket", "{}"),
     ("density", "density", "{:.3g}"),
+    ("granularity", "granularity", "{}"),
     ("criterion", "criterion", "{}"),
     ("solver", "solver", "{}"),
     ("fidelity", "fidelity", "{}"),
@@ -60,14 +60,14 @@ def claims_table(verdicts: Sequence[Verdict]) -> Table:
 def means_table(rows: Sequence[Row]) -> Table:
     """A line for every condition, number of measurements and method, the first `MOST_ROWS`."""
     conditions, names = condition_names(rows), method_names(rows)
-    groups = grouped(rows, lambda row: (condition_of(row), row.m, method_of(row)))
+    groups, settings = grouped(rows, lambda row: (condition_of(row), row.m, method_of(row))), by_setting(rows)
     order = {key: number for number, key in enumerate([*conditions, *names])}
     lines = []
     for condition, m, method in sorted(groups, key=lambda key: (order[key[0]], key[1], order[key[2]]))[:MOST_ROWS]:
-        own, rival = groups[condition, m, method], dense_rival(method, names)
-        dense = [] if rival is None else groups.get((condition, m, rival), [])
+        own = groups[condition, m, method]
+        gain = gain_over_dense(own, settings[setting_of(own[0])])
         known = [text_entry(conditions[condition]), number_entry(m, "{}"), text_entry(names[method])]
-        lines.append((*known, *_measured(own, dense)))
+        lines.append((*known, *_measured(own, gain)))
     titles = (
         "images",
         "m",
@@ -79,8 +79,9 @@ def means_table(rows: Sequence[Row]) -> Table:
         f"share with MSE to {SUCCESS_MSE:g}",
     )
     note = (
-        "Means over images and seeds with their 95 % intervals. What a method is above the dense network is paired by "
-        "image and seed." + _cut(len(groups))
+        "Means over images and seeds with their 95 % intervals. What a method is above dense is paired by image and "
+        "seed: a ticket against its own dense network, all else against the first dense generator of the plan."
+        + _cut(len(groups))
     )
     return Table("Means", note, titles, tuple(lines))
 
@@ -92,13 +93,13 @@ def rows_table(rows: Sequence[Row]) -> Table:
     return Table("Rows", _cut(len(rows)).strip(), tuple(title for title, _, _ in columns), tuple(lines))
 
 
-def _measured(own: Sequence[Row], dense: Sequence[Row]) -> tuple[Entry, ...]:
+def _measured(own: Sequence[Row], gain: Interval | None) -> tuple[Entry, ...]:
     return (
         number_entry(len(own), "{}"),
         _interval_entry(mean_of(own, "mse"), "{:.2e}"),
         _interval_entry(mean_of(own, "psnr"), "{:.2f}"),
-        _interval_entry(gain_of(own, dense), "{:+.2f}"),
-        _interval_entry(wilson_interval(*success_rate(own)), "{:.2f}"),
+        _interval_entry(gain, "{:+.2f}"),
+        _interval_entry(success_rate(own), "{:.2f}"),
     )
 
 

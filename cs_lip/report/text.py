@@ -1,5 +1,6 @@
-"""A run as a table for the terminal."""
+"""Numbers for people: a run as a table for the terminal, and levels in decibels."""
 
+import math
 from typing import Any
 
 COLUMNS = (
@@ -14,6 +15,11 @@ COLUMNS = (
     ("solver", "solver", "{}"),
     ("seconds", "seconds", "{:.1f}"),
 )
+
+
+def decibels(psnr: float) -> str:
+    """A PSNR for people; a dash where there is none, such as that of an image that diverged."""
+    return "exact" if psnr == math.inf else f"{psnr:.1f} dB" if math.isfinite(psnr) else "-"
 
 
 def run_table(summary: dict[str, Any]) -> str:

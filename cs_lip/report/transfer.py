@@ -19,14 +19,28 @@ MOST_ACROSS = 20
 """Images whose names and numbers can still be read side by side."""
 
 
+MEANS: dict[Across, str] = {
+    "task": "Mean PSNR in dB over images and seeds, with its 95 % bootstrap interval over both.",
+    "image": "Mean PSNR in dB over tasks and seeds, with its 95 % bootstrap interval over several seeds: the tasks are "
+    "chosen, not drawn.",
+}
+"""What stands in the fields of a map."""
+
+
 def transfer_figure(rows: Sequence[Row], across: Across) -> Figure:
     """Mean PSNR of every method (downwards) on every task or on every image (across).
 
-    A field has the mean and below it the 95 % bootstrap interval over images, tasks and seeds.
+    A field has the mean and below it the 95 % bootstrap interval; `MEANS` says of what.
 
     Raises:
-        ValueError: no row has a finite PSNR.
+        ValueError: a task was measured in several ways, or no row has a finite PSNR.
     """
+    levels_of_noise = {(row.sigma, row.outliers) for row in rows}
+    if len(levels_of_noise) > 1 or len({(row.operator, row.m) for row in rows}) > len({row.operator for row in rows}):
+        raise ValueError(
+            "a map of tickets needs one noise, one share of outliers and one number of measurements a task, got "
+            "several; try a map for each"
+        )
     names = method_names(rows)
     target: Callable[[Row], str] = attrgetter("operator" if across == "task" else "image")
     targets = list(dict.fromkeys(map(target, rows)))
