@@ -44,9 +44,11 @@ def opened_hdf5(path: Path, kinds: Sequence[str], number: int, attempt: str) -> 
     """An HDF5 file of one of the kinds and of this format.
 
     Raises:
-        ValueError: no such file, not HDF5 or truncated, of another kind or format, or what the block reads is missing
-            or no JSON. The message names the file, and ends in "try ``attempt``".
+        ValueError: no such file, a folder, not HDF5 or truncated, of another kind or format, or what the block reads is
+            missing or no JSON. The message names the file, and ends in "try ``attempt``".
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, expected a file; try {attempt}")
     if not path.is_file():
         raise ValueError(f"there is no file {path}; try {attempt}")
     try:

@@ -1,6 +1,10 @@
 """The commands as a user types them: what they write, what they print, and what they say to bad input."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -452,6 +456,47 @@ def test_values_out_of_range(here: Path, tiny: str, option: str, value: str) -> 
 
 def test_show_of_what_is_no_run(here: Path) -> None:
     assert_refused(here, "show", "nowhere", says="nowhere")
+    for folder, file in (("empty", None), ("swept", "plan.toml"), ("joined", "sweep.h5")):
+        (here / folder).mkdir()
+        if file is not None:
+            (here / folder / file).touch()
+    assert_refused(here, "show", "empty", says="holds no recovery.h5")
+    assert_refused(here, "show", "swept", says="try cs-lip report swept")
+    assert_refused(here, "show", "joined", says="try cs-lip report joined")
+    assert_refused(here, "recover", "--from", "empty", says="empty is a folder, expected a file; try")
+
+
+STOPPED = {
+    "measure": (("measure", "-m", "64", "--out", "y.h5"), "cs_lip.cli.measure.load_generator"),
+    "report": (("report", "run"), "cs_lip.cli.report.write_report"),
+    "a dry run": (("sweep", "-m", "64", "--dry-run"), "cs_lip.cli.sweep.expand"),
+}
+
+
+@pytest.mark.parametrize("case", STOPPED)
+def test_ctrl_c_ends_every_command_with_130(case: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    arguments, slow = STOPPED[case]
+    monkeypatch.setattr(slow, press)
+    stopped = run(*arguments)
+    assert (stopped.exit_code, stopped.stdout, stopped.stderr.strip()) == (130, "", "")
+
+
+def test_ctrl_c_is_quiet_while_pytorch_is_imported(here: Path) -> None:
+    slow = "import time; print('importing', flush=True); time.sleep(60)"
+    (here / "torch.py").write_text(slow)
+    command = [sys.executable, "-c", "from cs_lip.cli.entry import run; run()", "recover"]
+    paths = os.pathsep.join([str(here), *sys.path])
+    with subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": paths}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "importing\n"
+        program.send_signal(signal.SIGINT)
+        assert program.communicate(timeout=30) == ("", "")
+    assert program.returncode == 130
 
 
 def test_images_too_small_for_ssim_are_recovered_without_it(here: Path) -> None:

@@ -199,6 +199,8 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "a picture for a generator": ((*SHORT, "--density=0.3", "--image=camera"), "--image goes with --prior"),
     "data for a prior": ((*FIT, "--image=camera", "--data=pictures"), "--data goes with --generator"),
     "a step without its rewinding": ((*SHORT, "--density=0.3", "--rewind-step=2"), "step"),
+    "an operator for a generator": ((*SHORT, "--density=0.3", "--operator=fourier"), "--operator goes with --prior"),
+    "the name of a bundled ticket": ((*SHORT, "--density=0.3", "--name=skip-02"), "a bundled ticket 'skip-02'"),
     "a bad name": ((*SHORT, "--density=0.3", "--name=My Ticket"), "My Ticket"),
     "no picture": (FIT, "--image"),
     "fewer pictures than asked": ((*FIT, "--image=camera,camera"), "1 of 2"),
@@ -240,3 +242,13 @@ def test_the_script_of_the_bundled_tickets_writes_a_catalogue_of_them(
     assert all(NAME.fullmatch(each) for each in found["TICKETS"])
     densities = {each[1].args[0].density for each in found["TICKETS"].values()}
     assert densities == {0.5, 0.3, 0.2, 0.1, 0.05}
+
+
+def test_a_name_that_cannot_be_kept_is_refused_before_the_search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = folder.parent / "home" / "tickets"
+    own.write_text("in the way")
+    refused = run(*SHORT, "--density=0.3", "--name=good")
+    assert refused.exit_code == 2
+    assert "expected a folder for 'good.safetensors'" in refused.stderr
+    assert_one_sentence(refused.stderr.removeprefix("Error: ").strip())
+    assert list(folder.iterdir()) == []

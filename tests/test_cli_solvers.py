@@ -19,6 +19,7 @@ REFUSED = {
     "a negative radius": ("--solver intermediate-layers --radius -1", "radius must be a number above 0, got -1"),
     "a radius without a ball": ("--radius 0.5", "--radius 0.5 says nothing to auto"),
     "nothing to hold out for": ("--solver csgm --held-out 0.1", "--held-out 0.1 says nothing to csgm"),
+    "starts of what starts nowhere": ("--solver omp --restarts 5", "--restarts 5 says nothing to omp"),
     "a robust baseline": ("--solver tv --fidelity huber", "expect least squares, got the fidelity Huber"),
     "a network that is not there": ("--solver untrained", "is not one of 'auto'"),
 }

@@ -291,6 +291,17 @@ def bad(here: Path) -> Path:
     return here
 
 
+def test_what_is_no_ticket_is_told_what_a_ticket_is(here: Path) -> None:
+    (here / "summary.json").write_text("{}")
+    (here / "picture.png").write_bytes(b"\x89PNG\r\n")
+    (here / "search").mkdir()
+    for file in ("summary.json", "picture.png"):
+        refused(here, "tickets", "inspect", file, says=f"{file} is no ticket, expected a safetensors file")
+    refused(here, "tickets", "inspect", "search", says="search is a folder, expected a ticket's name or file")
+    write_ticket(here / "search" / "ticket.safetensors", tiny_ticket())
+    refused(here, "tickets", "inspect", "search", says="try search/ticket.safetensors")
+
+
 BAD = {
     "truncated.safetensors": "truncated.safetensors",
     "future.safetensors": "has format 2, this version reads 1",

@@ -23,7 +23,7 @@ from cs_lip.cli.restore import restore as restore_command
 from cs_lip.evaluation.measured_spectrum import directions_seen, measured_spectra, run_spectra
 from cs_lip.evaluation.metrics import psnr
 from cs_lip.evaluation.provenance import versions
-from cs_lip.evaluation.run import Measurements, Run
+from cs_lip.evaluation.run import Measurements, Run, summary
 from cs_lip.evaluation.store import RUN_FILE, save_run
 from cs_lip.evaluation.sweep.claims import Verdict
 from cs_lip.evaluation.sweep.summary import by_setting, dense_rival, gain_over_dense, recoverer_of
@@ -34,8 +34,9 @@ from cs_lip.report.commands import run_command
 from cs_lip.report.convergence import convergence_figure
 from cs_lip.report.curves import error_figure
 from cs_lip.report.density import density_figure, has_curve
-from cs_lip.report.figures import recovery_figure
+from cs_lip.report.figures import recovery_figure, save_recovery_figure
 from cs_lip.report.groups import mean_of, method_names
+from cs_lip.report.page import render
 from cs_lip.report.phase import phase_figure, phase_groups, success_rate
 from cs_lip.report.report import write_report
 from cs_lip.report.restoration import restoration_figure
@@ -44,6 +45,7 @@ from cs_lip.report.spectrum import spectrum_figure
 from cs_lip.report.style import encoded, look, page_svg, save_figure
 from cs_lip.report.sweep_page import sweep_page
 from cs_lip.report.sweep_tables import claims_table, means_table, rows_table
+from cs_lip.report.text import run_table, solver_name
 from cs_lip.report.transfer import Across, transfer_figure
 
 
@@ -366,6 +368,24 @@ def test_a_figure_becomes_a_file_and_the_same_one_twice(tmp_path: Path, suffix: 
     with pytest.raises(ValueError, match=r"a\.txt") as caught:
         save_figure(tmp_path / "a.txt", error_figure(rows))
     assert_one_sentence(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_in_any_script_are_drawn_without_a_warning(stored: Run, tmp_path: Path) -> None:
+    named = replace(stored, measurements=replace(stored.measurements, names=("日本.png", "\u0f40.png")))
+    save_recovery_figure(tmp_path / "run.png", named)
+    page = render(run_page(named))
+    assert "日本.png" in page
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_solvers_are_named_as_they_are_asked_for(stored: Run) -> None:
+    named = replace(stored, config=stored.config | {"solver": "OrthogonalMatchingPursuit"})
+    assert " omp " in run_table(summary(named))
+    page = render(run_page(named)).partition("Configuration")[0]
+    assert "--solver omp" in page
+    assert "OrthogonalMatchingPursuit" not in page
+    assert solver_name("csgm") == "csgm"
 
 
 def test_two_figures_on_a_page_share_no_id_and_take_the_colour_of_the_text() -> None:

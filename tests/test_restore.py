@@ -142,7 +142,8 @@ def test_what_is_printed(here: Path) -> None:
     again = restore("camera", "--task", "denoise", "--simulate", "--size", "40", *SMALL)
     assert "restored-2" in again.stdout.replace("\n", "")
     shown = CliRunner().invoke(main, ["show", "restored"])
-    assert shown.exit_code == 0 and "none (untrained deep-decoder)" in shown.stdout
+    assert shown.exit_code == 0 and "none (untrained deep-decoder), solver untrained, seed 0" in shown.stdout
+    assert "UntrainedFit" not in result.stdout + shown.stdout
 
 
 def test_the_same_seed_gives_the_same_files(here: Path) -> None:
@@ -180,7 +181,7 @@ def test_ctrl_c_writes_the_best_so_far(here: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ProgressBar, "update", press)
     options = ("--simulate", "--size", "40", "--prior", "deep-decoder", "--out", "run")
     result = restore("camera", "--task", "denoise", *options)
-    assert result.exit_code == 0
+    assert result.exit_code == 130
     assert "interrupted" in result.stdout and "Interrupted: what was found so far is kept" in result.stderr
     assert {path.name for path in (here / "run").iterdir()} == FILES
     summary = json.loads(Path("run/summary.json").read_text())
@@ -203,6 +204,7 @@ BAD = {
     "mask to denoise": (["camera", "--mask", "m.png"], "--mask goes with --task inpaint"),
     "factor to denoise": (["camera", "--factor", "2"], "--factor goes with --task super-resolve"),
     "measurements to denoise": (["camera", "-m", "5"], "--measurements goes with --task sense"),
+    "operator to denoise": (["camera", "--operator", "gaussian"], "--operator goes with --task sense"),
     "no measurements": (["camera", "--task", "sense"], "needs a number of --measurements"),
     "too many measurements": (["camera", "--task", "sense", "-m", "9999", "--size", "40"], "number of measurements m"),
     "few to hold out": (
@@ -211,8 +213,15 @@ BAD = {
     ),
     "no mask": (["camera", "--task", "inpaint"], "needs a --mask"),
     "fraction of a mask": (["camera", "--task", "inpaint", "--fraction", "0.5"], "--fraction needs --simulate"),
-    "fraction": (["camera", "--task", "inpaint", "--simulate", "--fraction", "2", "--size", "40"], "probability"),
-    "keeps nothing": (["camera", "--task", "inpaint", "--simulate", "--fraction", "0", "--size", "40"], "no pixel"),
+    "fraction": (["camera", "--task", "inpaint", "--simulate", "--fraction", "2", "--size", "40"], "at most 1, got 2"),
+    "keeps nothing": (
+        ["camera", "--task", "inpaint", "--simulate", "--fraction", "0"],
+        "must be above 0 and at most 1",
+    ),
+    "keeps nothing by chance": (
+        ["camera", "--task", "inpaint", "--simulate", "--fraction", "1e-9", "--size", "40"],
+        "kept none of 40x40 pixels, expected at least one; try a larger --fraction",
+    ),
     "no factor": (["camera", "--task", "super-resolve", "--factor", "1"], "--factor must be a whole number from 2"),
     "factor too large": (
         ["camera", "--task", "super-resolve", "--simulate", "--size", "40", "--factor", "99"],
@@ -251,7 +260,14 @@ def test_bad_files_are_refused_in_one_sentence(here: Path) -> None:
     Path("text.png").write_text("no picture")
     inpaint = ("a.png", "--task", "inpaint", "--mask")
     refused(here, *inpaint, "other.png", says="has 40x30 pixels and the picture 40x48")
-    refused(here, *inpaint, "black.png", says="keeps no pixel")
+    small = ("--size", "24", "--prior", "conv-decoder")
+    for extra in ((), small):
+        refused(here, *inpaint, "black.png", *extra, says="keeps no pixel, expected white")
+    striped = np.full((40, 48), 255, dtype=np.uint8)
+    striped[:, ::2] = 0
+    Image.fromarray(striped).save("striped.png")
+    refused(here, *inpaint, "striped.png", *small, says="shrunk to 20x24")
+    refused(here, *inpaint, "striped.png", *small, says="try a larger --size")
     refused(here, *inpaint, "text.png", says="not a picture in a format that is read")
     refused(here, "text.png", "--task", "denoise", says="not a picture in a format that is read")
     refused(here, "a.png", "--task", "denoise", "--out", "text.png", says="is a file, expected a folder")

@@ -10,8 +10,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from sweeps import numbers, tiny_plan, tiny_weights
 
+from cs_lip.cli.entry import INTERRUPTED
 from cs_lip.cli.main import main
-from cs_lip.cli.sweep import INTERRUPTED
 from cs_lip.evaluation.sweep.claims import read_verdicts
 from cs_lip.evaluation.sweep.folder import SweepFolder
 from cs_lip.evaluation.sweep.plan import expand
@@ -143,7 +143,8 @@ def test_another_plan_in_a_folder_is_told(here: Path) -> None:
     Path("out/report.html").write_text("of these rows")
     assert run("-m", "10", *options, "--out", "out").stderr == ""
     assert Path("out/report.html").is_file(), "nothing has changed, but the page is gone"
-    assert "Cells of other plans stay in out, but not in its tables: 1." in run("-m", "20", *options, "--out", "out").stderr
+    told = run("-m", "20", *options, "--out", "out").stderr
+    assert "Cells of other plans stay in out, but not in its tables: 1." in told
     assert not Path("out/report.html").exists()
     assert {row.m for row in read_rows(Path("out"))} == {20}
 

@@ -19,10 +19,16 @@ from cs_lip.seeding import derive_seed
 TASKS = (*SWEEP_TASKS, "sense")
 """What a sweep calls by the names of their operators, and few measurements."""
 
-BELONGS = {"mask": "inpaint", "fraction": "inpaint", "factor": "super-resolve", "measurements": "sense"}
+BELONGS = {
+    "mask": "inpaint",
+    "fraction": "inpaint",
+    "factor": "super-resolve",
+    "measurements": "sense",
+    "operator": "sense",
+}
 """Option -> the one task that it says something about."""
 
-SIMULATED_SIZE, SIMULATED_NOISE = 128, 25 / 255
+SIMULATED_SIZE, SIMULATED_NOISE, SENSED_BY = 128, 25 / 255, "gaussian"
 """What is taken where nothing was said."""
 
 GRAY = ("1", "L", "LA", "La", "I", "F")
@@ -44,7 +50,7 @@ class Asked:
     factor: int | None
     mask: Path | None
     measurements: int | None
-    operator: str
+    operator: str | None
     seed: int
 
     @property
@@ -81,6 +87,8 @@ def check_asked(asked: Asked) -> None:
         raise ValueError("--task sense needs a number of --measurements, got none; try --measurements 2000")
     if asked.fraction is not None and (asked.mask is not None or not asked.simulate):
         raise ValueError("--fraction needs --simulate and no --mask, which says itself what is kept; try one of them")
+    if asked.fraction is not None and not 0 < asked.fraction <= 1:
+        raise ValueError(f"--fraction must be above 0 and at most 1, got {asked.fraction:g}; try {KEPT_PIXELS}")
     if asked.task == "inpaint" and asked.mask is None and not asked.simulate:
         raise ValueError(
             "--task inpaint needs a --mask, got none; try a picture whose missing pixels are black, or --simulate"
@@ -129,19 +137,43 @@ def _operator(path: Path, shape: Shape, asked: Asked) -> LinearOperator:
     if asked.task == "super-resolve":
         return Downsample(shape, asked.enlarged)
     if asked.task == "sense":
-        return build_operator(asked.operator, shape, asked.measurements or 0, seed=asked.seed)
+        return build_operator(asked.operator or SENSED_BY, shape, asked.measurements or 0, seed=asked.seed)
+    return Mask(_kept_pixels(path, shape, asked), shape)
+
+
+def _kept_pixels(path: Path, shape: Shape, asked: Asked) -> Tensor:
+    """The mask, ``(height, width)`` or ``(1, height, width)``; one that keeps nothing is told what helps, which is
+    seldom to invert it, as `Mask` would say.
+    """
+    height, width = shape[1:]
     if asked.mask is None:
         # Not the mask of a sweep, which keeps an exact number so that its rows can be told together: here the pixels of
         # a smaller --fraction are among those of a larger one.
         keep = KEPT_PIXELS if asked.fraction is None else asked.fraction
-        return Mask(bernoulli_mask(shape[1:], keep=keep, seed=derive_seed(asked.seed, "operator")), shape)
+        kept = bernoulli_mask(shape[1:], keep=keep, seed=derive_seed(asked.seed, "operator"))
+        if not kept.any():
+            raise ValueError(
+                f"--fraction {keep:g} kept none of {height}x{width} pixels, expected at least one; try a larger "
+                "--fraction"
+            )
+        return kept
     own, masks = _own_shape(path)[1:], _own_shape(asked.mask)[1:]
     if own != masks:
         raise ValueError(
             f"the mask {asked.mask} has {masks[0]}x{masks[1]} pixels and the picture {own[0]}x{own[1]}, expected as "
             "many; try a mask that was drawn over this picture"
         )
-    return Mask(_pixels(asked.mask, (1, *shape[1:])) >= KEPT, shape)
+    kept = _pixels(asked.mask, (1, height, width)) >= KEPT
+    if kept.any():
+        return kept
+    if (_pixels(asked.mask, (1, *own)) >= KEPT).any():
+        raise ValueError(
+            f"the mask {asked.mask} keeps no pixel once it is shrunk to {height}x{width}, where any black makes a "
+            "pixel missing, expected at least one; try a larger --size"
+        )
+    raise ValueError(
+        f"the mask {asked.mask} keeps no pixel, expected white where the picture is good; try to invert it"
+    )
 
 
 def _pixels(path: Path, shape: Shape) -> Tensor:

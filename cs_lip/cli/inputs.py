@@ -1,5 +1,6 @@
 """What the commands share: one sentence for bad input, the images asked for, the device, the output folder."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,10 @@ from cs_lip.evaluation.images import NamedImage, read_image
 from cs_lip.evaluation.pictures import picture
 from cs_lip.evaluation.store import FIGURE_FILE, PAGE_FILE, RUN_FILE, SUMMARY_FILE
 from cs_lip.priors import Generator
+from cs_lip.priors.reading.formats import format_of
 from cs_lip.seeding import MAX_SEED, stream
-from cs_lip.tickets.store import find_ticket
+from cs_lip.tickets.levels import Levels
+from cs_lip.tickets.store import TicketFile, bundled_tickets, find_ticket, own_tickets
 from cs_lip.tickets.ticket import Ticket, read_ticket
 
 IN_RANGE_SAMPLES = 3
@@ -70,13 +73,35 @@ def ticket_option() -> Option:
     return click.option("--ticket", metavar="NAME", help="A ticket's name or file: a sparse subnetwork of its prior.")
 
 
+def ticket_file(name: str | Path) -> TicketFile:
+    """A ticket's file, where what it is not is told as a ticket's, not as that of any weight file.
+
+    Raises:
+        ValueError: there is none.
+    """
+    folder = Path(name)
+    if folder.is_dir() and str(name) not in {*bundled_tickets(), *own_tickets()}:
+        ticket = Levels(folder).ticket
+        attempt = str(ticket) if ticket.is_file() else "`cs-lip tickets` for the ones that are known by name"
+        raise ValueError(f"{folder} is a folder, expected a ticket's name or file; try {attempt}")
+    file = find_ticket(name)
+    try:
+        format_of(file.path)
+    except ValueError:
+        raise ValueError(
+            f"{file.path} is no ticket, expected a safetensors file that `cs-lip prune` or `cs-lip tickets import` "
+            "wrote; try `cs-lip tickets` for the ones that are known by name"
+        ) from None
+    return file
+
+
 def asked_ticket(name: str) -> tuple[Ticket, dict[str, Any]]:
     """The ticket of that name or in that file, and what a run's configuration tells of it.
 
     Raises:
         ValueError: there is none, or it is damaged.
     """
-    found = find_ticket(name)
+    found = ticket_file(name)
     ticket = read_ticket(found.path)
     return ticket, {"ticket": name, "ticket_sha256": found.sha256, "ticket_density": ticket.mask.density}
 
@@ -143,10 +168,10 @@ def claim_folder(asked: Path | None, overwrite: bool, default: str, own: frozens
         own: the names of the files that a run leaves there.
 
     Raises:
-        ValueError: the folder is a file, or holds something.
+        ValueError: the folder is a file, holds something, or cannot be written.
     """
     if asked is None:
-        return _free_folder(default)
+        return writable(_free_folder(default))
     if asked.exists() and not asked.is_dir():
         raise ValueError(f"{asked} is a file, expected a folder; try another --out")
     held = {path.name for path in asked.iterdir()} if asked.is_dir() else set()
@@ -155,7 +180,21 @@ def claim_folder(asked: Path | None, overwrite: bool, default: str, own: frozens
         raise ValueError(f"the folder {asked} holds other work ({foreign[0]}), nothing was written; try another --out")
     if held and not overwrite:
         raise ValueError(f"the folder {asked} holds an earlier run; try another --out, or --overwrite to replace it")
-    return asked
+    return writable(asked)
+
+
+def writable(path: Path) -> Path:
+    """The path, where a file or a folder can be made: what takes hours should not find out at its end.
+
+    Raises:
+        ValueError: something above it is a file, or may not be written.
+    """
+    nearest = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    if not nearest.is_dir() and nearest != path.absolute():
+        raise ValueError(f"{nearest} is a file, expected a folder for {path.name!r:.120}; try another path")
+    if not os.access(nearest, os.W_OK):
+        raise ValueError(f"nothing can be written to {nearest}; try another path")
+    return path
 
 
 def _free_folder(default: str) -> Path:

@@ -1,12 +1,28 @@
-"""Ctrl-C that keeps what was found so far."""
+"""What Ctrl-C does: end a command with its own exit code, or a recovery with what it found so far."""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import click
+
+from cs_lip.cli.entry import INTERRUPTED
+from cs_lip.recovery import Recovery, Status
+
+
+class InterruptibleGroup(click.Group):
+    """Commands that Ctrl-C ends with exit code 130, where click says "Aborted!" with 1, as if something had failed."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(err=True)  # ends the line on which the terminal shows ^C
+            raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 @contextmanager
@@ -32,3 +48,9 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         yield pressed.is_set
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def end(recovery: Recovery) -> None:
+    """The end of a command that has kept a recovery: exit code 130 where Ctrl-C cut that short."""
+    if Status.INTERRUPTED in recovery.status:
+        raise click.exceptions.Exit(INTERRUPTED)

@@ -5,6 +5,7 @@ import click
 from cs_lip import __version__
 from cs_lip.cli.generators import generators
 from cs_lip.cli.inspect import inspect
+from cs_lip.cli.interrupt import InterruptibleGroup
 from cs_lip.cli.measure import measure
 from cs_lip.cli.prune import prune
 from cs_lip.cli.recover import recover
@@ -17,7 +18,7 @@ from cs_lip.cli.train import train
 from cs_lip.cli.train_start import train_start
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=InterruptibleGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 def main() -> None:
     """Compressive sensing with learned image priors.

@@ -1,10 +1,11 @@
 """``cs-lip measure``: from pictures to measurements on disk."""
 
+import shlex
 from pathlib import Path
 
 import click
 
-from cs_lip.cli.inputs import IMAGE_HELP, BadInput, bad_input, seed_option
+from cs_lip.cli.inputs import IMAGE_HELP, BadInput, bad_input, seed_option, writable
 from cs_lip.cli.measuring import asked_outliers, measured, outlier_options
 from cs_lip.evaluation.acquisition import OPERATORS
 from cs_lip.evaluation.store import save_measurements
@@ -44,15 +45,20 @@ def measure(
       cs-lip measure --measurements 1000 --outliers 0.02 --outlier-kind gross --out bad.h5
       cs-lip recover --from bad.h5 --fidelity trimmed
     """
+    if out.is_dir():
+        raise BadInput(f"{out} is a folder, expected a file; try --out {out / 'y.h5'}")
     if out.exists() and not overwrite:
         raise BadInput(f"{out} exists already, nothing was written; try another --out, or --overwrite to replace it")
     with bad_input():
+        writable(out)
         bad = asked_outliers(outliers, outlier_kind)
         prior = load_generator(generator).fold()
         chosen, _, measurements = measured(prior, operator, count, images, noise=noise, outliers=bad, seed=seed)
         out.parent.mkdir(parents=True, exist_ok=True)
         save_measurements(out, measurements)
+    command = ["cs-lip", "recover", "--from", str(out)]
+    command += [] if generator == DEFAULT_GENERATOR else ["--generator", generator]
     click.echo(
         f"{len(measurements.names)} x {chosen.m} measurements ({operator}) are in {out}; "
-        f"recover with: cs-lip recover --from {out}"
+        f"recover with: {shlex.join(command)}"
     )

@@ -13,6 +13,7 @@ from cs_lip.evaluation.acquisition import OUTLIER_KINDS, Outliers, acquire, buil
 from cs_lip.evaluation.run import Measurements
 from cs_lip.operators import LinearOperator, probe_response
 from cs_lip.priors import Generator
+from cs_lip.recovery.problem import MOST_NOISE
 
 
 def outlier_options() -> Option:
@@ -57,6 +58,8 @@ def measured(
     Raises:
         ValueError: unknown pictures, a number of measurements that the operator cannot take, or a bad noise.
     """
+    if noise > MOST_NOISE:
+        raise ValueError(f"the noise must be at most {MOST_NOISE:g}, which recoveries take, got {noise:g}; try 0.01")
     operator = build_operator(kind, prior.image_shape, count, seed=seed).to(prior.device)
     named = asked_images(files, prior, seed)
     truth = torch.stack([image.pixels.to(prior.device) for image in named])

@@ -1,6 +1,7 @@
 """``cs-lip prune``: a lottery ticket found in a generator or in an untrained network."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import click
 from tqdm import tqdm
 
 from cs_lip.cli.damage import TASKS, Asked
-from cs_lip.cli.inputs import bad_input, seed_option
+from cs_lip.cli.entry import INTERRUPTED
+from cs_lip.cli.inputs import bad_input, seed_option, writable
 from cs_lip.cli.progress import ProgressBar
 from cs_lip.cli.pruning import REWINDS, Plan, generator_plan, untrained_plan
 from cs_lip.cli.untrained_priors import PRIOR_NAMES
@@ -63,7 +65,7 @@ GRANULARITIES = ("weight", "kernel", "channel")
 @click.option("--fraction", type=float)
 @click.option("--factor", type=int)
 @click.option("--measurements", "-m", type=int)
-@click.option("--operator", type=click.Choice(list(OPERATORS)), default="gaussian", show_default=True)
+@click.option("--operator", type=click.Choice(list(OPERATORS)))
 @click.option("--size", type=int, help="Shrink the pictures to this longer side (--prior).")
 @seed_option()
 @click.option("--name", help="Keep the ticket under this name: cs-lip recover --ticket NAME.")
@@ -92,7 +94,7 @@ def prune(
         except KeyboardInterrupt:
             finished, of = Levels(folder).finished, len(plan.settings.densities)
             click.echo(f"\nStopped with {finished} of {of} levels in {folder}; the same command goes on from there.")
-            raise click.exceptions.Exit(130) from None
+            raise click.exceptions.Exit(INTERRUPTED) from None
         path = Levels(folder).ticket
         if own is not None:
             own.parent.mkdir(parents=True, exist_ok=True)
@@ -100,11 +102,24 @@ def prune(
             path = own
         _print(plan, ticket)
     click.echo(f"The ticket is {path} ({path.stat().st_size / 1e6:.1f} MB), its levels are in {folder}.")
-    click.echo(f"Try it: cs-lip {'restore PICTURE --task TASK' if prior else 'recover'} --ticket {name or path}")
+    command = "restore PICTURE --task TASK" if prior else "recover"
+    click.echo(f"Try it: cs-lip {command} --ticket {shlex.quote(str(name or path))}")
 
 
 GENERATOR_ALONE = ("data", "batch")
-PRIOR_ALONE = ("images", "task", "oracle", "simulate", "noise", "mask", "fraction", "factor", "measurements", "size")
+PRIOR_ALONE = (
+    "images",
+    "task",
+    "oracle",
+    "simulate",
+    "noise",
+    "mask",
+    "fraction",
+    "factor",
+    "measurements",
+    "operator",
+    "size",
+)
 """Options that say something about one kind of network."""
 
 
@@ -115,7 +130,8 @@ def _plan(generator: str | None, prior: str | None, density: float, said: dict[s
         ValueError: not one network, or options of the other kind.
     """
     if (generator is None) == (prior is None):
-        raise ValueError("a ticket is found in a --generator or in a --prior, got both or none; try one of them")
+        got = "none" if prior is None else "both"
+        raise ValueError(f"a ticket is found in a --generator or in a --prior, got {got}; try one of them")
     for option in PRIOR_ALONE if generator else GENERATOR_ALONE:
         if said[option] not in (None, False):
             shown, kind = (
@@ -146,9 +162,11 @@ def _own_path(name: str) -> Path:
     if not NAME.fullmatch(name):
         raise ValueError(f"a ticket's name has the characters a-z, 0-9 and -, got {name!r:.80}; try my-ticket")
     path = user_tickets_folder() / f"{name}{SUFFIX}"
-    if name in bundled_tickets() or os.path.lexists(path):
+    if name in bundled_tickets():
+        raise ValueError(f"there is a bundled ticket {name!r}; try another --name")
+    if os.path.lexists(path):
         raise ValueError(f"there is a ticket {name!r} already; try another --name, or remove {path}")
-    return path
+    return writable(path)
 
 
 class _Bar:

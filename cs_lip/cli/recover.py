@@ -21,7 +21,7 @@ from cs_lip.cli.inputs import (
     ticket_line,
     ticket_option,
 )
-from cs_lip.cli.interrupt import interruptible
+from cs_lip.cli.interrupt import end, interruptible
 from cs_lip.cli.measuring import asked_outliers, measured, outlier_options
 from cs_lip.cli.progress import ProgressBar
 from cs_lip.cli.solvers import asked_solver, solver_options
@@ -39,6 +39,7 @@ from cs_lip.evaluation.store import (
     summary_json,
 )
 from cs_lip.evaluation.sweep.digests import generator_digest, start_digest
+from cs_lip.evaluation.sweep.run_cell import CLASSICAL
 from cs_lip.operators import LinearOperator, check_response, operator_from_recipe
 from cs_lip.priors import DEFAULT_GENERATOR, Encoder, Generator, find_entry, load_generator, load_start
 from cs_lip.recovery import Fidelity, Recovery, Solver, pose, pose_latents
@@ -72,7 +73,7 @@ class Task:
 @click.option("--operator", type=click.Choice(list(OPERATORS)), help="What measures.  [default: gaussian]")
 @click.option("--image", "images", type=click.Path(path_type=Path), multiple=True, help=IMAGE_HELP)
 @click.option("--from", "source", type=click.Path(path_type=Path), help="Measurements that `cs-lip measure` wrote.")
-@click.option("--generator", help=f"A bundled name, or a weight file.  [default: {DEFAULT_GENERATOR}]")
+@click.option("--generator", help=f"A name (cs-lip generators), or a weight file.  [default: {DEFAULT_GENERATOR}]")
 @ticket_option()
 @click.option("--noise", type=float, help="Standard deviation on every real measurement.  [default: 0]")
 @outlier_options()
@@ -126,6 +127,8 @@ def recover(
         pose_latents(problem, task.generator)
         if restarts is not None and restarts < 1:
             raise ValueError(f"--restarts must be at least 1, got {restarts}; try 10")
+        if restarts is not None and solver in CLASSICAL:
+            raise ValueError(f"--restarts {restarts} says nothing to {solver}, which starts nowhere; try without it")
         if uncertainty and problem.noise == 0:
             raise ValueError("--uncertainty needs the noise on the measurements, got none; try --noise 0.01")
         chosen = asked_solver(solver, held_out, radius)
@@ -142,7 +145,12 @@ def recover(
         save_summary(folder / SUMMARY_FILE, run)
     if as_json:
         click.echo(summary_json(run))
-        return
+    else:
+        _print(run, folder)
+    end(run.recovery)
+
+
+def _print(run: Run, folder: Path) -> None:
     if "ticket" in run.config:
         click.echo(ticket_line(run.config))
     click.echo(run_table(summary(run)))

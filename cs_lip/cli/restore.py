@@ -20,7 +20,7 @@ from cs_lip.cli.inputs import (
     ticket_line,
     ticket_option,
 )
-from cs_lip.cli.interrupt import interruptible
+from cs_lip.cli.interrupt import end, interruptible
 from cs_lip.cli.progress import ProgressBar
 from cs_lip.cli.untrained_priors import PRIOR_NAMES, Prior, dense_prior
 from cs_lip.evaluation.acquisition import OPERATORS, snr_db
@@ -55,7 +55,7 @@ GIB = 2**30
 @click.option("--fraction", type=float, help="Of the pixels, that --simulate keeps (inpaint).  [default: 0.5]")
 @click.option("--factor", type=int, help="How many times longer the sides become (super-resolve).  [default: 4]")
 @click.option("--measurements", "-m", type=int, help="Real measurements of the picture (sense).")
-@click.option("--operator", type=click.Choice(list(OPERATORS)), default="gaussian", show_default=True, help="(sense)")
+@click.option("--operator", type=click.Choice(list(OPERATORS)), help="(sense)  [default: gaussian]")
 @click.option("--size", type=int, help="Shrink PICTURE to this longer side.  [default: 128 where it is the truth]")
 @click.option("--iterations", type=int, default=UntrainedFit.iterations, show_default=True, help="At most.")
 @click.option("--stop", type=click.Choice(get_args(Stop)), default="auto", show_default=True, help="What ends the fit.")
@@ -110,8 +110,9 @@ def restore(
         _write(folder, run, text, f"{picture.name}: {asked.task} by {asked_prior.name}")
     if as_json:
         click.echo(text)
-        return
-    _print(run, rows, folder)
+    else:
+        _print(run, rows, folder)
+    end(run.recovery)
 
 
 def _sparse_prior(name: str, asked: str | None) -> Prior:
@@ -130,14 +131,16 @@ def _sparse_prior(name: str, asked: str | None) -> Prior:
 
 def _check_memory(prior: Prior, shape: Shape, asked: Asked, where: torch.device) -> None:
     needed, free = fit_bytes(prior.architecture, shape, **prior.settings), free_bytes(where)
-    if asked.task == "sense" and asked.operator == "gaussian":
+    if asked.task == "sense" and asked.operator != "fourier":
         needed += 4 * (asked.measurements or 0) * shape[0] * shape[1] * shape[2]
     if free is None or needed <= free:
         return
     longest = int(0.95 * max(shape[1:]) * (free / needed) ** 0.5) // asked.enlarged
+    took = f"restoring {shape[1]}x{shape[2]} pixels takes about {needed / GIB:.1f} GiB of memory, {free / GIB:.1f} GiB"
+    if longest < 1:
+        raise ValueError(f"{took} are free, not enough for one pixel enlarged; try a smaller --factor")
     raise ValueError(
-        f"restoring {shape[1]}x{shape[2]} pixels takes about {needed / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB "
-        f"are free, which is enough for a picture of about {longest} pixels a side; try --size {longest}"
+        f"{took} are free, which is enough for a picture of about {longest} pixels a side; try --size {longest}"
     )
 
 

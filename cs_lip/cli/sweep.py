@@ -10,6 +10,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from cs_lip.cli.entry import INTERRUPTED
 from cs_lip.cli.inputs import bad_input
 from cs_lip.evaluation.statistics import Interval
 from cs_lip.evaluation.store import PAGE_FILE
@@ -28,9 +29,6 @@ from cs_lip.evaluation.sweep.table import Row
 from cs_lip.evaluation.sweep.targets import pixels
 from cs_lip.priors import load_generator
 from cs_lip.recovery import DEFAULT_SOLVER
-
-INTERRUPTED = 130
-"""The exit code of a program that Ctrl-C ended."""
 
 HELP = {
     "measurements": "Numbers of measurements, such as 20,50,100.",
@@ -107,9 +105,7 @@ def sweep(
         for sentence in before.damaged:
             click.echo(f"{sentence.partition('; try')[0]}; it is computed again.", err=True)
         if others := held.finished() - before.cells.keys():
-            click.echo(
-                f"Cells of other plans stay in {folder}, but not in its tables: {len(others)}.", err=True
-            )
+            click.echo(f"Cells of other plans stay in {folder}, but not in its tables: {len(others)}.", err=True)
         if before.unfinished or others:
             (folder / PAGE_FILE).unlink(missing_ok=True)  # it would show other rows than the tables have
         total = len(before.cells)

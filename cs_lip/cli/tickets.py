@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from cs_lip.cli.inputs import bad_input
+from cs_lip.cli.inputs import bad_input, ticket_file
 from cs_lip.evaluation.provenance import versions
 from cs_lip.operators import Gaussian
 from cs_lip.priors.catalogue import load_generator
@@ -21,7 +21,7 @@ from cs_lip.priors.untrained.registry import UNTRAINED
 from cs_lip.tickets.compaction import compact
 from cs_lip.tickets.importing import imported
 from cs_lip.tickets.mask import Density
-from cs_lip.tickets.store import TicketFile, bundled_tickets, find_ticket, own_tickets
+from cs_lip.tickets.store import TicketFile, bundled_tickets, own_tickets
 from cs_lip.tickets.ticket import About, Ticket, read_ticket, write_ticket
 from cs_lip.tickets.timing import Timing, time_prior
 from cs_lip.tickets.transfer import about_generator, about_untrained, measured_layers, ticketed
@@ -167,7 +167,7 @@ def _about_import(prior: str, file: Path) -> About:
 
 def _looked(name: str | Path) -> Looked:
     """Raises ValueError where there is no such ticket, it is damaged, or its dense prior is not there."""
-    file = find_ticket(name)
+    file = ticket_file(name)
     ticket = read_ticket(file.path)
     return Looked(file, ticket, measured_layers(ticketed(ticket)))
 

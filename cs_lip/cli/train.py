@@ -11,6 +11,7 @@ import click
 from torch import Tensor
 from tqdm import tqdm
 
+from cs_lip.cli.entry import INTERRUPTED
 from cs_lip.cli.inputs import bad_input, seed_option
 from cs_lip.evaluation.datasets import read_dataset
 from cs_lip.evaluation.training_run import DEFAULT_EVERY, TrainingRun, open_run
@@ -71,7 +72,7 @@ def train(
         _advance(run, interrupts)
     if run.training.step < settings.steps:
         click.echo(f"\nStopped at step {run.training.step} of {settings.steps}; the same command goes on from there.")
-        raise click.exceptions.Exit(130)
+        raise click.exceptions.Exit(INTERRUPTED)
     with bad_input():
         entry = add_generator(
             run.training.blueprint(),

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 from tqdm import tqdm
 
+from cs_lip.cli.entry import INTERRUPTED
 from cs_lip.cli.inputs import bad_input, seed_option
 from cs_lip.evaluation.provenance import versions
 from cs_lip.priors import DEFAULT_GENERATOR, find_entry, load_generator, own_start_path, write_start
@@ -42,7 +43,7 @@ def train_start(generator: str, steps: int, image_steps: int, draws: int, seed: 
             _advance(training)
         except KeyboardInterrupt:
             click.echo(f"\nStopped at {training.done} of {training.total}; nothing was kept.")
-            raise click.exceptions.Exit(130) from None
+            raise click.exceptions.Exit(INTERRUPTED) from None
         provenance = {"command": "cs-lip train-start", "settings": asdict(settings), "versions": versions()}
         write_start(path, training.finished(), entry, provenance)
     click.echo(f"The learned start of {generator} is in {path} ({path.stat().st_size / 1e6:.1f} MB).")

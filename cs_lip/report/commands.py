@@ -3,6 +3,8 @@
 import shlex
 from typing import Any
 
+from cs_lip.report.text import solver_name
+
 FIDELITY_OPTIONS = {
     "L1": "l1",
     "Huber": "huber",
@@ -37,7 +39,7 @@ def _recover(config: dict[str, Any]) -> list[str]:
         parts += ["--noise", f"{config['noise']:.10g}"]
     if config.get("outliers"):
         parts += ["--outliers", f"{config['outliers']['fraction']:g}", "--outlier-kind", config["outliers"]["kind"]]
-    parts += ["--solver", config["solver"]]
+    parts += ["--solver", solver_name(config["solver"])]
     if config.get("restarts"):
         parts += ["--restarts", str(config["restarts"])]
     parts += _fidelity(config.get("fidelity", {})) + _settings(config)

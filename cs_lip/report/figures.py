@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cs_lip.evaluation.metrics import psnr
 from cs_lip.evaluation.run import Run
-from cs_lip.files import atomic_path
-from cs_lip.report.text import decibels
+from cs_lip.report.style import save_png
+from cs_lip.report.text import decibels, solver_name
 
 MOST_ROWS = 24
 CELL_INCHES = 1.9
@@ -22,9 +22,7 @@ LEFT_INCHES, TOP_INCHES = 1.5, 0.85
 
 def save_recovery_figure(path: Path, run: Run) -> None:
     """Draw `recovery_figure` into a PNG, atomically."""
-    figure = recovery_figure(run)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png")
+    save_png(path, recovery_figure(run))
 
 
 def recovery_figure(run: Run) -> Figure:
@@ -118,5 +116,5 @@ def _headline(run: Run, shown: int) -> str:
     cut = f", first {shown} of {total} images" if shown < total else ""
     return (
         f"{config['measurements']} of {pixels} measurements ({config['operator']}), noise {config['noise']:g}, "
-        f"{config['solver']}{cut}"
+        f"{solver_name(config['solver'])}{cut}"
     )

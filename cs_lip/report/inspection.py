@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from cs_lip.evaluation.inspection import Inspection, Representation
-from cs_lip.files import atomic_path
 from cs_lip.report.figures import show_image
+from cs_lip.report.style import save_png
 from cs_lip.report.text import decibels
 
 MOST_PICTURES = 8
@@ -21,9 +21,7 @@ LEAST_COLUMNS = 6
 
 def save_inspection_figure(path: Path, inspection: Inspection, title: str) -> None:
     """Draw `inspection_figure` into a PNG, atomically."""
-    figure = inspection_figure(inspection, title)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png")
+    save_png(path, inspection_figure(inspection, title))
 
 
 def inspection_figure(inspection: Inspection, title: str) -> Figure:

@@ -11,6 +11,7 @@ from cs_lip.evaluation.metrics import psnr
 from cs_lip.evaluation.run import Run
 from cs_lip.files import atomic_path
 from cs_lip.report.figures import show_image
+from cs_lip.report.style import save_png
 from cs_lip.report.text import decibels
 
 PANEL_INCHES = 3.2
@@ -19,9 +20,7 @@ TOP_INCHES = 0.75
 
 def save_restoration_figure(path: Path, run: Run, title: str) -> None:
     """Draw `restoration_figure` into a PNG, atomically."""
-    figure = restoration_figure(run, title)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130, format="png")
+    save_png(path, restoration_figure(run, title))
 
 
 def restoration_figure(run: Run, title: str) -> Figure:

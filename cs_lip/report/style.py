@@ -2,6 +2,9 @@
 
 import io
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +27,7 @@ COLOUR_MAP = "cividis"
 INK = "#000000"
 """What is drawn in it takes the colour of the text around it on a page; see `page_svg`."""
 
-IMAGE_DPI = 150
+IMAGE_DPI, RUN_DPI = 150, 130
 
 FORMATS = {"svg": "image/svg+xml", "pdf": "application/pdf", "png": "image/png"}
 """What `encoded` writes, and its media types."""
@@ -86,15 +89,38 @@ def save_figure(path: Path, figure: Figure) -> None:
         temporary.write_bytes(encoded(figure, kind))
 
 
-def encoded(figure: Figure, kind: str, *, transparent: bool = False) -> bytes:
+def save_png(path: Path, figure: Figure) -> None:
+    """Write the figure of a run as PNG, atomically, whatever the name ends in."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(encoded(figure, "png", dpi=RUN_DPI))
+
+
+@contextmanager
+def any_script() -> Iterator[None]:
+    """Draw names of every script without Matplotlib's warning of each sign that its font lacks, which is a box then:
+    whoever asked for a picture can do nothing about it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font", UserWarning)
+        yield
+
+
+def lay_out(figure: Figure) -> None:
+    """Find the places of everything in a figure, and keep them in all its files."""
+    with any_script():
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def encoded(figure: Figure, kind: str, *, dpi: int = IMAGE_DPI, transparent: bool = False) -> bytes:
     """A figure as a file's bytes, ``kind`` one of `FORMATS`; the same figure gives the same bytes.
 
     Text stays text in an SVG, so that it can be searched and read aloud.
     """
     buffer = io.BytesIO()
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cs-lip"}):
-        figure.savefig(buffer, format=kind, dpi=IMAGE_DPI, metadata=undated, transparent=transparent)
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cs-lip"}), any_script():
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=undated, transparent=transparent)
     return buffer.getvalue()
 
 

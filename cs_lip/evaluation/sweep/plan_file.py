@@ -41,6 +41,8 @@ def read_plan(path: Path, *, quick: bool = False) -> Plan:
         ValueError: no such file, no TOML, an unknown key or value, which is named with the nearest known one, or no
             table ``[quick]`` where it is asked for.
     """
+    if path.is_dir():
+        raise ValueError(f"{path!s:.160} is a folder, expected a plan's file; try --images {path!s:.160} for pictures")
     if not path.is_file():
         raise ValueError(f"there is no plan {path!s:.160}; try --plan with one of {', '.join(ready_plans())}")
     with path.open("rb") as file:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cs_lip.report.exhibits import Pixels
-from cs_lip.report.style import FORMATS, encoded, page_svg
+from cs_lip.report.style import FORMATS, encoded, lay_out, page_svg
 
 MARK = '<meta name="generator" content="cs-lip report">'
 """Stands at the top of every page, so that a page can be told from other work."""
@@ -113,8 +113,7 @@ def render(page: Page) -> str:
 
 def panel(name: str, title: str, caption: str, figure: Figure) -> Panel:
     """A figure for a page, with the files of it that can be saved from there. The figure's layout stays as it is."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # else every file would lay it out anew
+    lay_out(figure)
     files = {kind: data_uri(encoded(figure, kind), FORMATS[kind]) for kind in ("pdf", "png")}
     return Panel(name, title, caption, Markup(page_svg(figure, name)), files)
 
