@@ -23,7 +23,7 @@ from cs_lip.cli.restore import restore as restore_command
 from cs_lip.evaluation.measured_spectrum import directions_seen, measured_spectra, run_spectra
 from cs_lip.evaluation.metrics import psnr
 from cs_lip.evaluation.provenance import versions
-from cs_lip.evaluation.run import Measurements, Run, summary
+from cs_lip.evaluation.run import Measurements, Run
 from cs_lip.evaluation.store import RUN_FILE, save_run
 from cs_lip.evaluation.sweep.claims import Verdict
 from cs_lip.evaluation.sweep.summary import by_setting, dense_rival, gain_over_dense, recoverer_of
@@ -45,7 +45,6 @@ from cs_lip.report.spectrum import spectrum_figure
 from cs_lip.report.style import encoded, look, page_svg, save_figure
 from cs_lip.report.sweep_page import sweep_page
 from cs_lip.report.sweep_tables import claims_table, means_table, rows_table
-from cs_lip.report.text import run_table, solver_name
 from cs_lip.report.transfer import Across, transfer_figure
 
 
@@ -377,15 +376,6 @@ def test_names_in_any_script_are_drawn_without_a_warning(stored: Run, tmp_path: 
     page = render(run_page(named))
     assert "日本.png" in page
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_solvers_are_named_as_they_are_asked_for(stored: Run) -> None:
-    named = replace(stored, config=stored.config | {"solver": "OrthogonalMatchingPursuit"})
-    assert " omp " in run_table(summary(named))
-    page = render(run_page(named)).partition("Configuration")[0]
-    assert "--solver omp" in page
-    assert "OrthogonalMatchingPursuit" not in page
-    assert solver_name("csgm") == "csgm"
 
 
 def test_two_figures_on_a_page_share_no_id_and_take_the_colour_of_the_text() -> None:

@@ -26,6 +26,7 @@ from cs_lip.cli.measuring import asked_outliers, measured, outlier_options
 from cs_lip.cli.progress import ProgressBar
 from cs_lip.cli.solvers import asked_solver, solver_options
 from cs_lip.evaluation.acquisition import OPERATORS, snr_db
+from cs_lip.evaluation.digests import generator_digest, start_digest
 from cs_lip.evaluation.provenance import versions
 from cs_lip.evaluation.run import Measurements, Run, summary
 from cs_lip.evaluation.store import (
@@ -38,7 +39,6 @@ from cs_lip.evaluation.store import (
     save_summary,
     summary_json,
 )
-from cs_lip.evaluation.sweep.digests import generator_digest, start_digest
 from cs_lip.evaluation.sweep.run_cell import CLASSICAL
 from cs_lip.operators import LinearOperator, check_response, operator_from_recipe
 from cs_lip.priors import DEFAULT_GENERATOR, Encoder, Generator, find_entry, load_generator, load_start

@@ -179,8 +179,9 @@ def _run(
         "snr_db": snr_db(energy, operator.m, damaged.noise),
     }
     measured = Measurements(values, recipe, damaged.noise, (name,), (config["task"],), probe_response(operator))
-    # The solver's name is the one under which it can be asked for, and its settings stand beside it.
-    run = Run(measured, truth, operator.pinv(values), recovery, config | recovery.configuration, versions())
+    # The solver's name is the one under which it is registered, and its settings stand beside it.
+    told = config | recovery.configuration | {"solver": "untrained"}
+    run = Run(measured, truth, operator.pinv(values), recovery, told, versions())
     if watcher is None or watcher.peaks[0].iteration == 0:
         return run, None
     return run, {"psnr_db": watcher.peaks[0].psnr_db, "iteration": watcher.peaks[0].iteration}

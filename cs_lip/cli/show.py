@@ -10,7 +10,7 @@ from cs_lip.evaluation.run import summary
 from cs_lip.evaluation.store import FIGURE_FILE, RUN_FILE, load_run, summary_json
 from cs_lip.evaluation.sweep.folder import PLAN_FILE
 from cs_lip.evaluation.sweep.table import TABLE_FILE
-from cs_lip.report.text import run_table, solver_name
+from cs_lip.report.text import run_table
 
 
 @click.command()
@@ -56,7 +56,7 @@ def _headline(config: dict[str, Any]) -> str:
     told = {
         "noise": f"{config['noise']:g}",
         "generator": config.get("generator"),
-        "solver": solver_name(config["solver"]),
+        "solver": config["solver"],
         "restarts": restarts,
         "seed": config.get("seed"),
     }

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cs_lip.evaluation.digests import generator_digest
 from cs_lip.evaluation.run import Run
-from cs_lip.evaluation.sweep.digests import generator_digest
 from cs_lip.operators import LinearOperator, operator_from_recipe
 from cs_lip.priors import Generator, load_generator
 from cs_lip.tickets.store import find_ticket

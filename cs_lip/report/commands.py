@@ -3,8 +3,6 @@
 import shlex
 from typing import Any
 
-from cs_lip.report.text import solver_name
-
 FIDELITY_OPTIONS = {
     "L1": "l1",
     "Huber": "huber",
@@ -39,7 +37,7 @@ def _recover(config: dict[str, Any]) -> list[str]:
         parts += ["--noise", f"{config['noise']:.10g}"]
     if config.get("outliers"):
         parts += ["--outliers", f"{config['outliers']['fraction']:g}", "--outlier-kind", config["outliers"]["kind"]]
-    parts += ["--solver", solver_name(config["solver"])]
+    parts += ["--solver", config["solver"]]
     if config.get("restarts"):
         parts += ["--restarts", str(config["restarts"])]
     parts += _fidelity(config.get("fidelity", {})) + _settings(config)

@@ -13,7 +13,7 @@ from torch import Tensor
 from cs_lip.evaluation.metrics import psnr
 from cs_lip.evaluation.run import Run
 from cs_lip.report.style import save_png
-from cs_lip.report.text import decibels, solver_name
+from cs_lip.report.text import decibels
 
 MOST_ROWS = 24
 CELL_INCHES = 1.9
@@ -116,5 +116,5 @@ def _headline(run: Run, shown: int) -> str:
     cut = f", first {shown} of {total} images" if shown < total else ""
     return (
         f"{config['measurements']} of {pixels} measurements ({config['operator']}), noise {config['noise']:g}, "
-        f"{solver_name(config['solver'])}{cut}"
+        f"{config['solver']}{cut}"
     )

@@ -28,14 +28,14 @@ from cs_lip.report.page import (
     text_entry,
 )
 from cs_lip.report.spectrum import spectrum_figure
-from cs_lip.report.text import COLUMNS, decibels, run_rows, solver_name
+from cs_lip.report.text import COLUMNS, decibels
 
 MOST_IMAGES = 24
 
 
 def run_page(run: Run) -> Page:
     """What there is to say and to see of a run of `cs-lip recover` or `cs-lip restore`."""
-    rows = run_rows(summary(run))
+    rows = summary(run)["images"]
     config = run.config
     return Page(
         title=f"{len(rows)} {'image' if len(rows) == 1 else 'images'} from {config['measurements']} measurements",
@@ -61,7 +61,7 @@ def _summary(run: Run, rows: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     yield "Prior", str(config.get("prior") or config["generator"])
     if "ticket" in config:
         yield "Ticket", f"{config['ticket']}, density {config['ticket_density']:.4g} in the layers that it prunes"
-    yield "Solver", solver_name(config["solver"])
+    yield "Solver", str(config["solver"])
     if levels := [row["psnr_db"] for row in rows if row["psnr_db"] is not None]:
         yield "PSNR", f"{min(levels):.1f} to {max(levels):.1f} dB, median {median(levels):.1f} dB"
     for status, times in Counter(row["status"] for row in rows).items():

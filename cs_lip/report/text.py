@@ -3,11 +3,6 @@
 import math
 from typing import Any
 
-from cs_lip.recovery import SOLVERS
-
-REGISTERED = {solver.__name__: name for name, solver in SOLVERS.items() if isinstance(solver, type)}
-"""Class of a solver, which a run tells where it was handed an object, -> the name under which it can be asked for."""
-
 COLUMNS = (
     ("image", "name", "{}"),
     ("source", "source", "{}"),
@@ -27,19 +22,9 @@ def decibels(psnr: float) -> str:
     return "exact" if psnr == math.inf else f"{psnr:.1f} dB" if math.isfinite(psnr) else "-"
 
 
-def solver_name(name: str) -> str:
-    """Of a solver as a run's configuration has it, the class where it was handed over as an object."""
-    return REGISTERED.get(name, name)
-
-
-def run_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a `cs_lip.evaluation.run.summary` for people: with the names of the solvers."""
-    return [row | {"solver": row["solver"] and solver_name(row["solver"])} for row in summary["images"]]
-
-
 def run_table(summary: dict[str, Any]) -> str:
     """A line for every image of a `cs_lip.evaluation.run.summary`; a dash where there is no truth to judge by."""
-    rows = run_rows(summary)
+    rows = summary["images"]
     columns = [column for column in COLUMNS if column[1] in rows[0]]
     lines = [[title for title, _, _ in columns]]
     for row in rows:

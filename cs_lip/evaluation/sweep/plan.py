@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cs_lip.evaluation.acquisition import Outliers
+from cs_lip.evaluation.digests import generator_digest, start_digest
 from cs_lip.evaluation.sweep.cells import Cell, Target
 from cs_lip.evaluation.sweep.claims import Claim
-from cs_lip.evaluation.sweep.digests import generator_digest, start_digest
 from cs_lip.evaluation.sweep.methods import Method, found_methods
 from cs_lip.evaluation.sweep.operators import NAMES, TASKS, Shape, check_operator, sweep_operator
 from cs_lip.evaluation.sweep.run_cell import CLASSICAL, ticket_label

@@ -13,10 +13,10 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from cs_lip.evaluation.acquisition import Outliers, acquire, snr_db
+from cs_lip.evaluation.digests import generator_digest, start_digest
 from cs_lip.evaluation.metrics import SSIM_WINDOW, mse, psnr, ssim
 from cs_lip.evaluation.oracle import OraclePeak
 from cs_lip.evaluation.sweep.cells import Cell
-from cs_lip.evaluation.sweep.digests import generator_digest, start_digest
 from cs_lip.evaluation.sweep.operators import sweep_operator
 from cs_lip.evaluation.sweep.table import Result, Row
 from cs_lip.evaluation.sweep.targets import pixels

@@ -1,4 +1,4 @@
-"""The weights that a cell depends on, by the SHA-256 of their files."""
+"""The weights that numbers depend on, by the SHA-256 of their files."""
 
 from pathlib import Path
 
