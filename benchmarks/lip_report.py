@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from machine import described_all
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from results_files import Row
 
 from cs_lip.evaluation.statistics import Interval, bootstrap_interval
@@ -18,7 +20,18 @@ WITHIN, OVER_DECODER = 0.1, 1.0
 
 Rows = Mapping[str, Row]
 
-LOOKS = {"lip": ("o", "#D55E00"), "decoder": ("v", "#0072B2"), "random": ("s", "#7F7F7F"), "snip": ("^", "#009E73")}
+SHOWN = {
+    "lip": "own mask",
+    "from": "from\nastronaut",
+    "from-denoise": "from its\ndenoising",
+    "random": "random",
+    "snip": "SNIP",
+    "decoder": "Deep\nDecoder",
+}
+"""What the figure calls the methods; ``from`` stands for the mask of the first picture."""
+
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#7F7F7F", "#CC79A7")
+"""Of the pictures."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +157,8 @@ def _line(rows: Rows, task: str, method: str, level: str, pictures: Sequence[str
     found = {name: rows[cell] for name in pictures if (cell := f"{task}/{name}/{method}/{level}") in rows}
     first = next(iter(found.values()))
     means = [f"{statistics.fmean(row[stop] for row in found.values()):.2f}" for stop in STOPS]
-    gain = difference(rows, task, (method, level), ("dense", "0"), list(found), "psnr_db")
+    ours, rival = (method, level), ("dense", "0")
+    gain = None if ours == rival else difference(rows, task, ours, rival, list(found), "psnr_db")
     name = f"`{method}`" + ("" if len(found) == len(pictures) else f", {len(found)} of them")
     density = "-" if method == "decoder" else f"{first['density']:.2f}"
     return f"| {name} | {density} | {first['parameters']:,} | {' | '.join(means)} | {_shown(gain)} |"
@@ -182,33 +196,44 @@ def _settings(settings: dict[str, Any]) -> str:
 
 
 def figure(rows: Rows, config: dict[str, Any]) -> Figure:
-    """The difference to the dense network against density: a column for each task, the deployed stop above the oracle
-    peak, bands of 95 % over the pictures."""
+    """The difference to the dense network, picture by picture: a column for each task, a line for each density that
+    was run; full dots at the deployed stop, hollow ones at the oracle peak, a bar at the mean of each."""
     shown, pictures = tasks(rows), config["scale"]["pictures"]
-    drawing = Figure(figsize=(3.6 * len(shown) + 1.2, 6.2), layout="constrained")
+    there = [level for level in levels(config) if any(cell.endswith(f"/{level}") for cell in rows)]
+    drawing = Figure(figsize=(4.2 * len(shown) + 1.4, 3.4 * len(there) + 0.6), layout="constrained")
     FigureCanvasAgg(drawing)
-    axes = drawing.subplots(len(STOPS), len(shown), sharex=True, sharey=True, squeeze=False)
-    for line, (stop, title) in zip(axes, STOPS.items(), strict=True):
+    axes = drawing.subplots(len(there), len(shown), sharex=True, sharey=True, squeeze=False)
+    for line, level in zip(axes, there, strict=True):
         for axis, task in zip(line, shown, strict=True):
-            for method, (marker, colour) in LOOKS.items():
-                found = {
-                    density: difference(rows, task, (method, level), ("dense", "0"), pictures, stop)
-                    for level, density in levels(config).items()
-                }
-                there = {density: gain for density, gain in found.items() if gain is not None}
-                means = [gain.estimate for gain in there.values()]
-                axis.plot(list(there), means, marker=marker, color=colour, label=method, linewidth=1.4)
-                low, high = [gain.low for gain in there.values()], [gain.high for gain in there.values()]
-                axis.fill_between(list(there), low, high, color=colour, alpha=0.13, linewidth=0)
-            axis.axhline(0, color="black", linewidth=0.8)
-            axis.set_title(f"{task}, {title}", fontsize=10)
-            axis.set_xscale("log")
-            axis.set_xticks(list(levels(config).values()), [f"{density:.2g}" for density in levels(config).values()])
-            axis.minorticks_off()
-            axis.grid(alpha=0.3)
-        line[0].set_ylabel("dB over the dense network")
-    for axis in axes[-1]:
-        axis.set_xlabel("density (Deep Decoder: as many parameters)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside right upper", fontsize=9)
+            _panel(axis, rows, task, level, pictures)
+            axis.set_title(f"{task}, density {config['densities'][level]:.2g}", fontsize=10)
+        line[0].set_ylabel("PSNR over the dense network (dB)")
+    dots = [
+        Line2D([], [], color=colour, marker="o", linestyle="", label=name)
+        for name, colour in zip(pictures, COLOURS, strict=False)
+    ]
+    hollow = Line2D([], [], color="black", marker="o", linestyle="", markerfacecolor="none", label="oracle peak")
+    drawing.legend(handles=[*dots, hollow], loc="outside right upper", fontsize=9)
     return drawing
+
+
+def _panel(axis: Axes, rows: Rows, task: str, level: str, pictures: Sequence[str]) -> None:
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.axhline(-WITHIN, color="black", linewidth=0.8, linestyle=":")
+    for place, method in enumerate(SHOWN):
+        name = f"from-{pictures[0]}" if method == "from" else method
+        for side, (stop, filled) in enumerate(zip(STOPS, ("full", "none"), strict=True)):
+            x, gains = place + 0.3 * side - 0.15, []
+            for each, colour in zip(pictures, COLOURS, strict=False):
+                gain = difference(rows, task, (name, level), ("dense", "0"), [each], stop)
+                if gain is not None:
+                    gains.append(gain.estimate)
+                    axis.plot([x], gains[-1:], "o", color=colour, fillstyle=filled, markersize=5)
+            if gains:
+                axis.hlines(statistics.fmean(gains), x - 0.13, x + 0.13, color="black", linewidth=1.4)
+    axis.set_xticks(range(len(SHOWN)), list(SHOWN.values()), fontsize=8)
+    # Linear to 1 dB, where the claims are decided, and logarithmic beyond, where SNIP is.
+    axis.set_yscale("symlog", linthresh=1.0, linscale=1.5)
+    axis.set_yticks([-8, -4, -2, -1, -0.5, 0, 0.5, 1], ["-8", "-4", "-2", "-1", "-0.5", "0", "0.5", "1"])
+    axis.minorticks_off()
+    axis.grid(axis="y", alpha=0.3)
