@@ -22,7 +22,7 @@ Rows = Mapping[str, Row]
 
 SHOWN = {
     "lip": "own mask",
-    "from": "from\nastronaut",
+    "from": "from\n{first}",
     "from-denoise": "from its\ndenoising",
     "random": "random",
     "snip": "SNIP",
@@ -231,7 +231,7 @@ def _panel(axis: Axes, rows: Rows, task: str, level: str, pictures: Sequence[str
                     axis.plot([x], gains[-1:], "o", color=colour, fillstyle=filled, markersize=5)
             if gains:
                 axis.hlines(statistics.fmean(gains), x - 0.13, x + 0.13, color="black", linewidth=1.4)
-    axis.set_xticks(range(len(SHOWN)), list(SHOWN.values()), fontsize=8)
+    axis.set_xticks(range(len(SHOWN)), [name.format(first=pictures[0]) for name in SHOWN.values()], fontsize=8)
     # Linear to 1 dB, where the claims are decided, and logarithmic beyond, where SNIP is.
     axis.set_yscale("symlog", linthresh=1.0, linscale=1.5)
     axis.set_yticks([-8, -4, -2, -1, -0.5, 0, 0.5, 1], ["-8", "-4", "-2", "-1", "-0.5", "0", "0.5", "1"])

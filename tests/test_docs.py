@@ -129,7 +129,7 @@ def test_every_layout_is_in_the_table_with_the_latents_that_it_has() -> None:
 
 def test_the_sweeps_page_has_the_plans_the_executors_and_a_plan_that_runs() -> None:
     names = run_examples("sweeps.md")
-    interval = names["wilson_interval"](19, 20)
+    interval = names["rate_interval"]([True] * 19 + [False], images=range(20), seeds=[0] * 20)
     assert (round(interval.low, 2), round(interval.high, 2)) == (0.76, 0.99)
     page = (DOCS / "sweeps.md").read_text()
     listed = set(re.findall(r"^\| `(\w[\w-]*)`(?: \(default\))? \|", page, re.MULTILINE))
