@@ -182,12 +182,14 @@ def fitted(bench: Bench, task: str, name: str, method: str, level: int) -> Row:
     solver = UntrainedFit(iterations=bench.scale.iterations)
     found = recover(operator, values, network, solver=solver, noise=noise, seed=bench.seed, observe=peak)
     pruned = sum(int((~kept).sum()) for kept in network.kept.values())
+    shares = [float(kept.float().mean()) for kept in network.kept.values()]
     return {
         "psnr_db": psnr(found.images[0], truth[0]),
         "peak_psnr_db": peak.peaks[0].psnr_db,
         "peak_iteration": peak.peaks[0].iteration,
         "parameters": network.parameter_count - pruned,
         "density": Mask(network.kept).density if network.kept else 1.0,
+        "layers_keep": [min(shares), max(shares)] if shares else None,
         "seconds": found.timings["total"],
         **found.notes[0],
     }

@@ -139,8 +139,10 @@ def table(rows: Rows, total: int, config: dict[str, Any], command: str) -> str:
     pictures = config["scale"]["pictures"]
     for task in tasks(rows):
         lines += [f"Mean PSNR in dB over {len(pictures)} pictures, {task}:", ""]
-        lines += ["| network | density | parameters | deployed stop | oracle peak | deployed, over dense |"]
-        lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
+        lines += [
+            "| network | density | a layer keeps | parameters | deployed stop | oracle peak | deployed, over dense |"
+        ]
+        lines += ["| --- | ---: | --- | ---: | ---: | ---: | ---: |"]
         keys = dict.fromkeys(tuple(cell.split("/")[2:]) for cell in rows if cell.startswith(f"{task}/"))
         lines += [_line(rows, task, key[0], key[1], pictures) for key in keys]
         lines.append("")
@@ -161,7 +163,9 @@ def _line(rows: Rows, task: str, method: str, level: str, pictures: Sequence[str
     gain = None if ours == rival else difference(rows, task, ours, rival, list(found), "psnr_db")
     name = f"`{method}`" + ("" if len(found) == len(pictures) else f", {len(found)} of them")
     density = "-" if method == "decoder" else f"{first['density']:.2f}"
-    return f"| {name} | {density} | {first['parameters']:,} | {' | '.join(means)} | {_shown(gain)} |"
+    shares = [share for row in found.values() for share in row.get("layers_keep") or ()]
+    keep = f"{min(shares):.2g} to {max(shares):.2g}" if shares else "-"
+    return f"| {name} | {density} | {keep} | {first['parameters']:,} | {' | '.join(means)} | {_shown(gain)} |"
 
 
 def _shown(found: Interval | None, pictures: int = 0) -> str:
@@ -179,8 +183,8 @@ def _remarks(rows: Rows, total: int, config: dict[str, Any], command: str) -> li
         "one whose tickets are best at the deployed stop, on these pictures; masks are taken over at the densest.",
         f"- Not run: {total - len(rows)} of {total} fits." if len(rows) < total else f"- All {total} fits were run.",
         "- Density is that of the hidden convolutions; biases, norms, the layers that read the input and the last one "
-        "are dense, and are counted among the parameters. A Deep Decoder has as many parameters, to the nearest number "
-        "of channels.",
+        "are dense, and are counted among the parameters. A layer keeps: the least and the most of any picture's mask, "
+        "where it was recorded. A Deep Decoder has as many parameters, to the nearest number of channels.",
         f"- The dense network is `skip` {_settings(scale['settings'])}. "
         f"Pictures: {', '.join(scale['pictures'])}, {scale['side']}x{scale['side']} RGB. To denoise, noise "
         f"{tasks_of['sigma']:.3f}; to inpaint, {tasks_of['kept']:.0%} of the pixels; to super-resolve, a factor of "

@@ -191,12 +191,12 @@ def test_what_is_measured_of_an_image_does_not_depend_on_the_others(weights: str
 
 
 def test_every_batch_has_other_noise(large_weights: str) -> None:
-    # Without a signal to recover, the image that OMP finds is the noise.
+    # With so little signal what OMP finds is the noise, and from the same noise nearly the same.
     plan = tiny_plan(
         large_weights, images=(f"in-range:{2 * IMAGES_AT_ONCE}",), noise=(1e3,), measurements=(200,), seeds=1
     )
     first, second = (run_cell(cell).images for cell in expand(plan).cells)
-    assert not any(np.array_equal(a, b) for a in first for b in second)
+    assert max(np.mean(a == b) for a in first for b in second) < 0.8
 
 
 def test_seeds_of_inpainting_measure_equally_much(weights: str) -> None:

@@ -104,10 +104,7 @@ def sweep(
         before = scan(folder, expanded.cells)
         for sentence in before.damaged:
             click.echo(f"{sentence.partition('; try')[0]}; it is computed again.", err=True)
-        if others := held.finished() - before.cells.keys():
-            click.echo(f"Cells of other plans stay in {folder}, but not in its tables: {len(others)}.", err=True)
-        if before.unfinished or others:
-            (folder / PAGE_FILE).unlink(missing_ok=True)  # it would show other rows than the tables have
+        _leave_behind(held, before)
         total = len(before.cells)
         failures, interrupted = {}, False
         with tqdm(total=total, initial=len(before.rows), desc="sweep", unit=" cells", disable=None) as bar:
@@ -193,6 +190,15 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"
+
+
+def _leave_behind(held: SweepFolder, before: Scan) -> None:
+    """Tell of cells of other plans in the folder, and remove a page that would show other rows than the tables have."""
+    others = held.finished() - before.cells.keys()
+    if others:
+        click.echo(f"Cells of other plans stay in {held.path}, but not in its tables: {len(others)}.", err=True)
+    if before.unfinished or others:
+        (held.path / PAGE_FILE).unlink(missing_ok=True)
 
 
 def _write_truths(held: SweepFolder, grid: Grid) -> None:

@@ -14,15 +14,6 @@ Shape = tuple[int, int, int]
 KEPT_PIXELS, FACTOR = 0.5, 4
 """Of inpainting and super-resolution."""
 
-TASKS: dict[str, Callable[[Shape, int], LinearOperator]] = {
-    "denoise": lambda shape, seed: Identity(shape),
-    "inpaint": lambda shape, seed: _inpainting(shape, seed),
-    "super-resolve": lambda shape, seed: Downsample(shape, FACTOR),
-}
-"""The tasks, each from (image shape, seed). How much they measure is their own matter, and no m is asked for."""
-
-NAMES = (*OPERATORS, *TASKS)
-
 
 def _inpainting(shape: Shape, seed: int) -> Mask:
     """Exactly the share of the pixels, since seeds of another m could not be told together."""
@@ -30,6 +21,16 @@ def _inpainting(shape: Shape, seed: int) -> Mask:
     kept = torch.zeros(count, dtype=torch.bool)
     kept[torch.randperm(count, generator=stream(seed, "operator"))[: round(KEPT_PIXELS * count)]] = True
     return Mask(kept.reshape(shape[1:]), shape)
+
+
+TASKS: dict[str, Callable[[Shape, int], LinearOperator]] = {
+    "denoise": lambda shape, seed: Identity(shape),
+    "inpaint": _inpainting,
+    "super-resolve": lambda shape, seed: Downsample(shape, FACTOR),
+}
+"""The tasks, each from (image shape, seed). How much they measure is their own matter, and no m is asked for."""
+
+NAMES = (*OPERATORS, *TASKS)
 
 
 def sweep_operator(name: str, image_shape: Shape, m: int, *, seed: int) -> LinearOperator:
