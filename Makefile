@@ -12,8 +12,9 @@ demo: .venv/.demo-installed
 	$(BIN)/cs-lip recover --measurements 500 --out demo --overwrite
 	@echo "The picture is $(CURDIR)/demo/recovery.png"
 
+# A process a core, each with one thread: the tensors of the tests are too small to share.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: .venv/.dev-installed
 	$(BIN)/ruff check

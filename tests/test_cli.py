@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C interrupts, even where the tests run as a job in the background, which ignores it as its children do."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def run(*arguments: str) -> Result:
@@ -473,6 +482,7 @@ STOPPED = {
 }
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("case", STOPPED)
 def test_ctrl_c_ends_every_command_with_130(case: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def press(*_: object, **__: object) -> None:
@@ -484,6 +494,7 @@ def test_ctrl_c_ends_every_command_with_130(case: str, here: Path, monkeypatch: 
     assert (stopped.exit_code, stopped.stdout, stopped.stderr.strip()) == (130, "", "")
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_is_quiet_while_pytorch_is_imported(here: Path) -> None:
     slow = "import time; print('importing', flush=True); time.sleep(60)"
     (here / "torch.py").write_text(slow)
