@@ -272,6 +272,16 @@ def test_measurements_of_nothing_give_nothing(solver: Solver) -> None:
 
 
 @pytest.mark.parametrize("solver", BRIEF, ids=IDS)
+def test_a_wild_image_leaves_the_others_alone(solver: Solver) -> None:
+    A = Gaussian(SHAPE, 200, seed=1)
+    y = A(torch.cat([picture(), picture()])) * torch.tensor([[1e25], [1.0]])
+    found = recover(A, y, None, solver=solver)
+    assert found.status[0] is Status.DIVERGED and found.status[1] is not Status.DIVERGED
+    assert torch.isfinite(found.images).all()
+    torch.testing.assert_close(found.images[1:], recover(A, y[1:], None, solver=solver).images)
+
+
+@pytest.mark.parametrize("solver", BRIEF, ids=IDS)
 def test_units_of_the_operator_do_not_matter(solver: Solver) -> None:
     A = Gaussian(SHAPE, m=150, seed=0)
     y = measured(A, picture())

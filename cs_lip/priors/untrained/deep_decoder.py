@@ -155,6 +155,6 @@ def _checked_input_size(input_size: Sequence[int], image_shape: tuple[int, int, 
     if height * width < 2 or height > image_shape[1] or width > image_shape[2]:
         raise ValueError(
             f"an input of {height}x{width} does not grow to an image of {image_shape[1]}x{image_shape[2]}; "
-            "try an input of several pixels that is no higher and no wider than the image"
+            "try a larger image, or an input of several pixels that is no higher and no wider than it"
         )
     return height, width

@@ -143,8 +143,8 @@ def halvings(image_shape: tuple[int, int, int], depth: int, least: int = 2) -> l
         if min(height, width) < least:
             raise ValueError(
                 f"images of {image_shape[1]}x{image_shape[2]} pixels leave {height}x{width} after {step} of {depth} "
-                f"halvings, expected {least}x{least} or more at the end; try fewer scales or more than {least - 1} * "
-                f"2^{depth} pixels a side"
+                f"halvings, expected {least}x{least} or more at the end; try images of more than {least - 1} * "
+                f"2^{depth} pixels a side, or a network of fewer scales"
             )
         sizes.append((height, width))
     return sizes

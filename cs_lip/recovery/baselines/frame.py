@@ -34,7 +34,8 @@ def image_by_image(task: Task, estimate: Callable[[Problem, int], Estimate]) -> 
     problem = task.problem
     estimates = [estimate(problem.only(torch.tensor([index])), index) for index in range(problem.images)]
     every = torch.arange(problem.images, device=problem.measurements.device)
-    images = torch.stack([one.image for one in estimates]).to(problem.measurements).clamp(0, 1)
+    images = torch.stack([one.image for one in estimates]).to(problem.measurements)
+    images = images.nan_to_num(nan=0.0).clamp(0, 1)  # of measurements whose squares single precision does not hold
     with torch.no_grad():
         residual = problem.residual(images, every)
     exhausted = torch.tensor([one.exhausted for one in estimates])

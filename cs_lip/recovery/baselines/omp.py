@@ -103,7 +103,7 @@ class OrthogonalMatchingPursuit:
         for kept, out in held_out_splits(problem, task.seed):
             path, _ = self._pursue(dictionary, kept, self._limit(kept), index, task)
             missed = _rows(dictionary, out) @ path - as_array(out.measurements)[:, None]
-            errors.append(np.square(missed).mean(0))
+            errors.append(np.square(missed, dtype=np.float64).mean(0))
             if task.trace.cancelled:
                 break
         if not errors:
@@ -137,7 +137,8 @@ def pursue(matrix: Array, y: Array, columns: int) -> Array:
     """
     from sklearn.linear_model import orthogonal_mp
 
-    norms, size = np.linalg.norm(matrix, axis=0), float(np.linalg.norm(y))
+    # In double precision, since the squares of what measures a wild image can be too large for single.
+    norms, size = np.linalg.norm(matrix, axis=0), float(np.linalg.norm(y.astype(np.float64)))
     if size == 0:
         return np.zeros((matrix.shape[1], 1), np.float32)
     norms = norms.clip(max(LEAST_NORM * float(norms.max()), 1e-30))
