@@ -18,8 +18,12 @@ GOAL_DB, GOAL_UP_TO = 0.5, 1000
 
 Rows = Mapping[str, Row]
 
-LOOKS = {"ticket": ("o", "#D55E00"), "random": ("s", "#7F7F7F"), "own": ("^", "#009E73")}
-LAYERS = {"layer": ("x", "#0072B2"), "last": ("+", "#CC79A7")}
+LOOKS = {
+    "ticket": ("o", "#D55E00", "what a ticket keeps"),
+    "random": ("s", "#7F7F7F", "as many at random"),
+    "own": ("^", "#009E73", "a ticket's own generator"),
+}
+LAYERS = {"layer": ("x", "#0072B2", "this layer alone"), "last": ("+", "#CC79A7", "this many last layers")}
 
 
 def over_all(rows: Rows, m: int, noise: float, name: str) -> Interval | None:
@@ -107,42 +111,52 @@ def _remarks(rows: Rows, variants: Sequence[str], config: dict[str, Any], comman
 def figure(rows: Rows, config: dict[str, Any]) -> Figure:
     """The gain over tuning all weights against the fraction of weights that move; bands of 95 % over the pictures."""
     scale = config["scale"]
-    counts, noises = sorted(scale["measurements"]), scale["noises"]
-    drawing = Figure(figsize=(3.4 * len(counts) + 1.6, 3.4 * len(noises) + 0.3), layout="constrained")
+    there = {tuple(cell.split("/")[:2]) for cell in rows}
+    counts = [m for m in sorted(scale["measurements"]) if any(str(m) == count for count, _ in there)]
+    noises = [noise for noise in scale["noises"] if any(f"{noise:g}" == level for _, level in there)]
+    drawing = Figure(figsize=(4.4 * len(counts) + 2.2, 3.8 * len(noises) + 0.3), layout="constrained")
     FigureCanvasAgg(drawing)
     axes = drawing.subplots(len(noises), len(counts), sharex=True, sharey=True, squeeze=False)
     for line, noise in zip(axes, noises, strict=True):
         for axis, m in zip(line, counts, strict=True):
             _panel(axis, rows, m, noise)
             axis.set_title(f"m = {m:,}, noise {noise:g}", fontsize=10)
-        line[0].set_ylabel("dB over tuning all weights")
+        line[0].set_ylabel("PSNR over tuning all weights (dB)")
     for axis in axes[-1]:
         axis.set_xlabel("fraction of the weights that moves")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside right upper", fontsize=9)
+    handles = {label: mark for axis in axes.flat for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    drawing.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=9)
     return drawing
 
 
 def _panel(axis: Axes, rows: Rows, m: int, noise: float) -> None:
     names = [cell.rpartition("/")[2] for cell in rows if cell.startswith(f"{m}/{noise:g}/")]
-    for kind, (marker, colour) in (LOOKS | LAYERS).items():
+    for kind, (marker, colour, label) in (LOOKS | LAYERS).items():
         points = []
         for name in names:
             gain = over_all(rows, m, noise, name) if name.startswith(f"{kind}-") else None
             if gain is not None:
                 points.append((rows[f"{m}/{noise:g}/{name}"]["share"], gain, name))
+        if not points:
+            continue
         points.sort(key=lambda point: point[0])
         places, levels = [share for share, _, _ in points], [gain.estimate for _, gain, _ in points]
         style = "-" if kind in LOOKS else "none"
-        axis.plot(places, levels, linestyle=style, marker=marker, color=colour, markersize=6, label=kind)
+        axis.plot(places, levels, linestyle=style, marker=marker, color=colour, markersize=6, label=label)
         if kind in LOOKS:
             low, high = [gain.low for _, gain, _ in points], [gain.high for _, gain, _ in points]
             axis.fill_between(places, low, high, color=colour, alpha=0.13, linewidth=0)
         else:
             for share, gain, name in points:
-                axis.annotate(
-                    name.partition("-")[2], (share, gain.estimate), (4, 3), textcoords="offset points", fontsize=8
-                )
+                place = (4, 3) if kind == "layer" else (4, -10)
+                text = name.partition("-")[2]
+                axis.annotate(text, (share, gain.estimate), place, textcoords="offset points", fontsize=8)
     axis.axhline(0, color="black", linewidth=0.8)
+    axis.axhline(GOAL_DB, color="black", linewidth=0.8, linestyle=":")
     axis.set_xscale("log")
+    # Linear to 1 dB, where the question is decided, and logarithmic beyond.
+    axis.set_yscale("symlog", linthresh=1.0, linscale=1.5)
+    axis.margins(y=0.1)
+    axis.set_yticks([-4, -2, -1, -0.5, 0, 0.5, 1], ["-4", "-2", "-1", "-0.5", "0", "0.5", "1"])
+    axis.minorticks_off()
     axis.grid(alpha=0.3)
