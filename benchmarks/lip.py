@@ -141,7 +141,7 @@ def snip_mask(bench: Bench, task: str, name: str, level: int) -> Mask:
     """By connection sensitivity at the initial weights, in one shot, as its authors do."""
     network = bench.dense()
     dense, density = Mask.dense(network), bench.scale.density(level)
-    evidence = Evidence(bench.fits(task, name).loss(bench.seed), density, bench.seed)
+    evidence = Evidence(bench.fits(task, name).losses(bench.seed)[0], density, bench.seed)
     return select(score("snip", network, dense, evidence), density, parent=dense)
 
 

@@ -125,7 +125,7 @@ def learned(finder: Finder, density: float, seed: int) -> Ticket:
     """A mask that is learned on the teacher's weights as they are, and then trained."""
     network = absorbed(finder.dense)
     evidence = Evidence(
-        finder.trainer.loss(seed), density, seed, learning=BernoulliSettings(finder.finding.learned_steps)
+        finder.trainer.losses(seed)[0], density, seed, learning=BernoulliSettings(finder.finding.learned_steps)
     )
     dense = Mask.dense(network)
     return finder.trained(network, select(score("bernoulli", network, dense, evidence), density, parent=dense), seed)

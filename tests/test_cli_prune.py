@@ -64,8 +64,9 @@ def test_a_generators_ticket_is_found_kept_and_measured_as_it_loads(folder: Path
     network = ticketed(ticket)
     measured = Mask.measured(network, ticket.mask.kept)
     assert measured.counts.kept == round(0.3 * measured.counts.total)
-    line = next(line for line in done.output.splitlines() if line.startswith("main.3.weight"))
-    assert line.split() == ["main.3.weight", str(measured.counts.kept), str(measured.counts.total), "0.2998"]
+    lines = [line.split() for line in done.output.splitlines()]
+    assert ["main.3.weight", str(measured.counts.kept), "of", f"{measured.counts.total:,}", "0.2998"] in lines
+    assert any(line[:1] == ["main.0.weight"] and line[-4:] == ["not", "in", "the", "mask"] for line in lines)
     level = agreement(network, load_generator("mine").fold(), seed=0)
     assert f"{level:.2f} dB" in done.output
     assert "--ticket sparse" in done.output
@@ -136,6 +137,11 @@ def test_a_generator_is_trained_against_a_critic_on_a_folder(folder: Path) -> No
     done = run(*options, "--batch=3")
     assert done.exit_code == 0, done.output
     assert read_ticket(Levels(folder / "ticket-mine-0.5").ticket).about.data.startswith("3 pictures, SHA-256")
+    plan = pruning.generator_plan(
+        "mine", "pictures", 3, None, 1, 1, density=0.5, rounds=1, criterion="magnitude", seed=0
+    )
+    dense = load_generator("mine").state_dict()
+    assert all(torch.equal(value, dense[name]) for name, value in plan.network.state_dict().items())
     fewer = run(*options, "--batch=4", "--out=other")
     assert fewer.exit_code == 2
     assert "4 pictures, got 3" in fewer.output
@@ -185,11 +191,22 @@ def test_the_oracle_fits_the_clean_picture(folder: Path, monkeypatch: pytest.Mon
 
 # What is refused
 
+CALLED = ("--prior=deep-decoder", "--task=denoise", "--image=camera", "--size=64", "--simulate")
+TWO = (*CALLED[:2], "--image=astronaut,retina", "--size=64", "--simulate", "--density=0.3")
+
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "density 0": ((*SHORT, "--density=0"), "density"),
     "density above 1": ((*SHORT, "--density=1.2"), "density"),
     "density NaN": ((*SHORT, "--density=nan"), "density"),
     "empties a layer": ((*SHORT, "--density=0.0000001"), "floor"),
+    "a floor that is too high": ((*SHORT, "--density=0.1", "--floor=0.5"), "floor"),
+    "a role that is none": ((*SHORT, "--density=0.3", "--roles=hidden,middle"), "middle"),
+    "roles of channels": ((*SHORT, "--density=0.3", "--granularity=channel", "--roles=input"), "no roles"),
+    "a mask that is learned and keeps all": ((*CALLED, "--criterion=bernoulli", "--density=1"), "below 1"),
+    "a network that is not linear": ((*CALLED[1:], "--prior=unet", "--criterion=synflow", "--density=0.3"), "SynFlow"),
+    "weights of two pictures": ((*TWO, "--rewind=learning-rate"), "2 networks"),
+    "steps of two pictures": ((*TWO, "--rewind=step", "--rewind-step=1"), "2 networks"),
+    "no final steps": ((*FIT, "--image=camera", "--final-steps=0"), "from 1 on"),
     "unknown criterion": ((*SHORT, "--density=0.3", "--criterion=beauty"), "beauty"),
     "no rounds": (("--generator=mine", "--rounds=0", "--density=0.3"), "rounds"),
     "unknown generator": (("--generator=nobody", "--density=0.3"), "nobody"),

@@ -105,6 +105,10 @@ def test_own_tickets_are_listed_with_the_density_of_the_loaded_network(here: Pat
     assert row["density"] == ticket.mask.density == row["measured_density"]
     assert row["sha256"] == sha256_of(folder / "mine.safetensors")
     assert len(listed["damaged"]) == 1 and "broken.safetensors" in listed["damaged"][0]
+    write_ticket(folder / "skip-02.safetensors", ticket)
+    shadowed = told("tickets", "list")
+    assert [row["name"] for row in shadowed["tickets"]].count("skip-02") == 1
+    assert "skip-02.safetensors has the name of a bundled ticket" in shadowed["damaged"][0]
     shown = run("tickets")
     assert shown.exit_code == 0 and "mine: of tiny" in shown.stdout and "Not listed: " in shown.stderr
 

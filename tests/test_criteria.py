@@ -150,7 +150,7 @@ def test_random_scores_are_the_seeds_alone() -> None:
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 1000))
 def test_scores_of_a_quadratic_loss(seed: int) -> None:
-    """``L = w.A w / 2 - b.w``: the gradient is ``A w - b`` and the Hessian ``A``, where the mask has cut both."""
+    """``L = w.A w / 2 - b.w``: the gradient is ``A w - b`` and the Hessian ``A``, cut by the mask where it matters."""
     rng = stream(seed, "quadratic")
     a, b, w = (torch.randn(shape, generator=rng, dtype=torch.float64) for shape in ((5, 5), (5,), (5,)))
     a = a @ a.T
@@ -165,7 +165,7 @@ def test_scores_of_a_quadratic_loss(seed: int) -> None:
 
     torch.testing.assert_close(snip(network, mask, loss)["weight"], (w * kept * gradient).abs())
     torch.testing.assert_close(taylor(network, mask, loss, 3)["weight"], 3 * (w * kept * gradient).square())
-    torch.testing.assert_close(grasp(network, mask, loss)["weight"], w * kept * (a @ gradient))
+    torch.testing.assert_close(grasp(network, mask, loss)["weight"], w * kept * (a @ (kept * gradient)))
 
 
 def test_the_weights_that_grasp_prunes_first_leave_the_most_gradient() -> None:

@@ -125,8 +125,8 @@ def test_what_is_minimised_vanishes_for_the_teacher_and_counts_gradients_too() -
     sparse = pruned(teacher)
     for vjp in (0.0, 1.0):
         distillation = Distillation(teacher, DistillationSettings(batch=4, vjp=vjp))
-        assert float(distillation.loss(0)(teacher).detach()) < 1e-5
-        assert float(distillation.loss(0)(sparse).detach()) > 0.01
+        assert float(distillation.losses(0)[0](teacher).detach()) < 1e-5
+        assert float(distillation.losses(0)[0](sparse).detach()) > 0.01
     without, with_vjp = (
         Distillation(teacher, DistillationSettings(batch=4, vjp=vjp)).distance(sparse, stream(0, "z")) for vjp in (0, 1)
     )
@@ -251,9 +251,20 @@ def test_what_adversarial_training_cannot_train_is_refused() -> None:
     assert_one_sentence(refused.value)
     for network in (DCGAN((8, 8, 3), output_bias=True), LinearGenerator(torch.zeros(12, 2), (3, 2, 2))):
         with pytest.raises(ValueError, match="needs a DCGAN") as refused:
-            adversarial().train(network, level=one_level(1), seed=0)
+            adversarial().check(network)
         assert_one_sentence(refused.value)
     with pytest.raises(ValueError, match="shape") as refused:
-        adversarial().train(tiny_generator((8, 8, 3)), level=one_level(1), seed=0)
+        adversarial().check(tiny_generator((8, 8, 3)))
     assert_one_sentence(refused.value)
-    assert adversarial().loss(0) is None
+    assert not adversarial().losses(0)
+
+
+def test_adversarial_training_keeps_the_scales_of_norms() -> None:
+    generator = tiny_generator()
+    norms = [module for module in generator.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.constant_(norm.weight, 3.0)
+    adversarial().train(generator, level=one_level(2), seed=0)
+    for norm in norms:
+        torch.testing.assert_close(norm.weight, torch.full_like(norm.weight, 3.0), rtol=0.01, atol=0)
+        assert norm.running_var is not None and not torch.allclose(norm.running_var, torch.ones(()), atol=1e-3)

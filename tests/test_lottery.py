@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from cs_lip.recovery.solver import Task
 from cs_lip.recovery.trace import Trace
 from cs_lip.recovery.untrained_fit import UntrainedFit
 from cs_lip.seeding import derive_seed, stream
-from cs_lip.tickets import Mask
+from cs_lip.tickets import Evidence, Mask, score, select
+from cs_lip.tickets.criteria import AT_INITIALISATION
+from cs_lip.tickets.curvature import snip
 from cs_lip.tickets.levels import Levels
 from cs_lip.tickets.lottery import search
 from cs_lip.tickets.retraining import Level, Progress, Step, cosine, unheard
@@ -70,10 +73,19 @@ class Noise:
         moved.project_()
         return moved
 
-    def loss(self, seed: int) -> Callable[[Prunable], Tensor]:
-        rng = stream(seed, "loss")
+    @property
+    def count(self) -> int:
+        return self.settings.networks
+
+    def check(self, network: Prunable) -> None:
+        assert network.kept == {}
+
+    def losses(self, seed: int) -> Sequence[Callable[[Prunable], Tensor]]:
+        return [partial(self._pulled, stream(seed, f"loss/{one}")) for one in range(self.count)]
+
+    def _pulled(self, rng: torch.Generator, network: Prunable) -> Tensor:
         pull = {name: torch.randn(w.shape, generator=rng) for name, w in tiny_generator().named_parameters()}
-        return lambda network: torch.stack([(w * pull[name]).sum() for name, w in network.named_parameters()]).sum()
+        return torch.stack([(w * pull[name]).sum() for name, w in network.named_parameters()]).sum()
 
 
 def find(folder: Path, trainer: Noise | None = None, about: About = ABOUT, **asked: Any) -> Ticket:
@@ -138,8 +150,45 @@ def test_scores_are_averaged_over_the_networks_of_a_level(tmp_path: Path) -> Non
     scores = torch.stack([one.get_parameter("main.3.weight").detach().abs() for one in trainer.ended[0]]).mean(0)
     kept = ticket.mask.kept["main.3.weight"]
     assert scores[kept].min() >= scores[~kept].max()
-    with pytest.raises(ValueError, match="3 networks") as refused:
-        find(tmp_path / "other", trainer, final_steps=2)
+    for asked in ({"final_steps": 2}, {"rewind": "learning-rate"}, {"rewind": "step", "rewind_step": 1}):
+        with pytest.raises(ValueError, match="3 networks") as refused:
+            find(tmp_path / "other", trainer, **asked)
+        assert_one_sentence(refused.value)
+    assert not (tmp_path / "other").exists()
+
+
+def test_each_network_of_a_level_is_scored_by_its_own_loss(tmp_path: Path) -> None:
+    trainer = Noise(NoiseSettings(networks=2))
+    ticket = find(tmp_path / "out", trainer, rounds=1, trained=False, criterion="snip")
+    name, networks = "main.3.weight", trainer.ended[0]
+    mask = Mask.dense(networks[0])
+    scores = [snip(*pair)[name] for pair in zip(networks, [mask] * 2, trainer.losses(0), strict=True)]
+    kept = ticket.mask.kept[name]
+    mean = torch.stack(scores).mean(0)
+    assert mean[kept].min() >= mean[~kept].max()
+
+
+@pytest.mark.parametrize("criterion", AT_INITIALISATION)
+def test_scores_at_initialisation_train_nothing(tmp_path: Path, criterion: str) -> None:
+    trainer = fits(2)
+    asked = {"criterion": criterion, "at_initialisation": True, "schedule": "one-shot", "rounds": None}
+    ticket = find_skip(tmp_path / "out", trainer, **asked)
+    network = skip()
+    dense = Mask.dense(network)
+    seed = derive_seed(0, "scores/level-1")
+    given = [score(criterion, network, dense, Evidence(loss, 0.4, seed)) for loss in trainer.losses(0)]
+    mean = {name: torch.stack([one[name] for one in given]).mean(0) for name in given[0]}
+    assert ticket.sha256 == select(mean, 0.4, parent=dense).sha256
+    assert ticket.values is None
+
+
+def test_a_level_of_another_search_is_refused(tmp_path: Path) -> None:
+    find(tmp_path / "one", seed=1)
+    find(tmp_path / "two", seed=2)
+    (tmp_path / "one" / "ticket.safetensors").unlink()
+    Levels(tmp_path / "two").level(2).replace(Levels(tmp_path / "one").level(2))
+    with pytest.raises(ValueError, match="another mask than that of the level before") as refused:
+        find(tmp_path / "one", seed=1)
     assert_one_sentence(refused.value)
 
 
@@ -294,6 +343,10 @@ def test_folders_that_hold_something_else_are_refused(tmp_path: Path) -> None:
         {"density": 0.2, "rewind": "step", "rewind_step": 501},
         {"density": 0.2, "schedule": "linear"},
         {"density": 0.2, "rounds": 0},
+        {"density": 1.0, "criterion": "bernoulli"},
+        {"density": 0.2, "granularity": "channel", "roles": ("input", "hidden")},
+        {"density": 0.2, "at_initialisation": True, "trained": True},
+        {"density": 0.2, "at_initialisation": True, "rewind": "learning-rate"},
     ],
 )
 def test_settings_that_make_no_search_are_refused(asked: dict[str, Any]) -> None:
@@ -465,17 +518,30 @@ def test_fits_of_nothing_and_of_generators_are_refused() -> None:
         Fits([pose(Identity(SHAPE), pictures(2))])
     assert_one_sentence(refused.value)
     with pytest.raises(ValueError, match="untrained network") as refused:
-        fits(1).train(tiny_generator(), level=Level(0, 1, 1, 1), seed=0)
+        fits(1).check(tiny_generator())
     assert_one_sentence(refused.value)
 
 
 def test_the_loss_of_fits_is_the_mean_squared_error_of_denoising() -> None:
     trainer = fits(2)
     network = skip()
-    loss = trainer.loss(7)(network)
-    errors = []
-    for picture, problem in enumerate(trainer.problems):
+    for picture, (problem, loss) in enumerate(zip(trainer.problems, trainer.losses(7), strict=True)):
         inputs = network.sample_input(generator=stream(derive_seed(7, f"fits/picture-{picture}"), "input/0"))
-        errors.append((network(inputs).flatten() - problem.measurements[0]).square().mean())
-    torch.testing.assert_close(loss, torch.stack(errors).mean(), rtol=0.1, atol=0)  # the gain is an estimate
-    assert loss.requires_grad
+        error = (network(inputs).flatten() - problem.measurements[0]).square().mean()
+        torch.testing.assert_close(loss(network), error, rtol=0.1, atol=0)  # the gain is an estimate
+        assert loss(network).requires_grad
+
+
+def test_the_way_to_a_point_to_rewind_to_ends_with_its_last_step() -> None:
+    trainer = fits(1)
+    (early,) = trainer.train(skip(), level=Level(0, 1, 3, 8), seed=0)
+    task = Task(trainer.problems[0], skip(), derive_seed(0, "fits/picture-0"), Trace(trainer.problems[0]))
+    last = UntrainedFit(iterations=3, stop="last").fitted(task)
+    assert torch.equal(early.get_parameter("output.weight"), last.get_parameter("output.weight"))
+
+
+def test_a_fit_that_diverges_is_pruned_no_further(tmp_path: Path) -> None:
+    wild = Fits([pose(Identity(SHAPE), 1e25 * pictures(1))])
+    with pytest.raises(ValueError, match="diverged at step") as refused:
+        find_skip(tmp_path / "out", wild)
+    assert_one_sentence(refused.value)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from cs_lip.cli.damage import TASKS, Asked
 from cs_lip.cli.entry import INTERRUPTED
 from cs_lip.cli.inputs import bad_input, seed_option, writable
+from cs_lip.cli.layer_table import layer_table
 from cs_lip.cli.progress import ProgressBar
 from cs_lip.cli.pruning import REWINDS, Plan, generator_plan, untrained_plan
 from cs_lip.cli.untrained_priors import PRIOR_NAMES
@@ -24,13 +25,12 @@ from cs_lip.tickets.allocation import ALLOCATIONS
 from cs_lip.tickets.distillation import agreement
 from cs_lip.tickets.levels import Levels
 from cs_lip.tickets.lottery import search
-from cs_lip.tickets.mask import Mask
 from cs_lip.tickets.retraining import Level, Step
 from cs_lip.tickets.schedules import SCHEDULES
 from cs_lip.tickets.search_settings import SearchSettings
 from cs_lip.tickets.store import bundled_tickets, user_tickets_folder
 from cs_lip.tickets.ticket import SUFFIX, Ticket, write_ticket
-from cs_lip.tickets.transfer import ticketed
+from cs_lip.tickets.transfer import measured_layers, ticketed
 
 GRANULARITIES = ("weight", "kernel", "channel")
 
@@ -49,6 +49,8 @@ GRANULARITIES = ("weight", "kernel", "channel")
     type=click.Choice(list(ALLOCATIONS)),
     help="How layers share the density.  [default: global; uniform for channels]",
 )
+@click.option("--floor", type=float, default=SearchSettings.floor, help="Least fraction of each layer that is kept.")
+@click.option("--roles", help="Layers that may be pruned: input, hidden, output.  [default: hidden]")
 @click.option("--granularity", type=click.Choice(GRANULARITIES), default="weight", show_default=True)
 @click.option("--rewind", type=click.Choice(list(REWINDS)), help="[default: learning-rate; initial with --prior]")
 @click.option("--rewind-step", type=int, default=0, help="The step, with --rewind step.")
@@ -96,11 +98,12 @@ def prune(
             click.echo(f"\nStopped with {finished} of {of} levels in {folder}; the same command goes on from there.")
             raise click.exceptions.Exit(INTERRUPTED) from None
         path = Levels(folder).ticket
+        _print(plan, ticket)
+        # Last, so that the same command goes on even from a stop in the fits that `_print` makes.
         if own is not None:
             own.parent.mkdir(parents=True, exist_ok=True)
             write_ticket(own, ticket)
             path = own
-        _print(plan, ticket)
     click.echo(f"The ticket is {path} ({path.stat().st_size / 1e6:.1f} MB), its levels are in {folder}.")
     command = "restore PICTURE --task TASK" if prior else "recover"
     click.echo(f"Try it: cs-lip {command} --ticket {shlex.quote(str(name or path))}")
@@ -140,9 +143,11 @@ def _plan(generator: str | None, prior: str | None, density: float, said: dict[s
             )
             raise ValueError(f"--{shown} goes with --{kind}; try without it")
     settings = {"density": density} | {
-        key: said[key] for key in ("rounds", "schedule", "criterion", "granularity", "rewind_step", "seed")
+        key: said[key] for key in ("rounds", "schedule", "criterion", "granularity", "floor", "rewind_step", "seed")
     }
     settings["allocation"] = said["allocation"] or SearchSettings.allocation
+    if said["roles"] is not None:
+        settings["roles"] = tuple(said["roles"].split(","))
     training = {"rewind": said["rewind"], "steps": said["steps"], "final": said["final_steps"]}
     if generator is not None:
         return generator_plan(generator, said["data"], said["batch"], **training, **settings)
@@ -203,11 +208,7 @@ def _search(plan: Plan, folder: Path) -> Ticket:
 def _print(plan: Plan, ticket: Ticket) -> None:
     """The densities as the loaded network has them, and what the ticket is worth."""
     network = ticketed(ticket)
-    measured = Mask.measured(network, ticket.mask.kept)
-    width = max(len("layer"), *map(len, measured.kept))
-    click.echo(f"{'layer':{width}}  {'kept':>10}  {'of':>10}  density")
-    for layer, counts in [*measured.layers().items(), ("all", measured.counts)]:
-        click.echo(f"{layer:{width}}  {counts.kept:10}  {counts.total:10}  {counts.fraction:7.4f}")
+    click.echo(layer_table(ticket, measured_layers(network)))
     if not isinstance(network, UntrainedNetwork):
         dense = load_generator(ticket.about.prior)
         level = agreement(network, dense.fold(), seed=plan.settings.seed)

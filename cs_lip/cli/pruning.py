@@ -1,5 +1,6 @@
 """What `cs-lip prune` searches for: the network, what trains it, and what a ticket says of both."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from cs_lip.operators import Identity
 from cs_lip.priors import Generator, UntrainedNetwork, load_generator
 from cs_lip.recovery import pose
 from cs_lip.tickets.controls import reinitialised
+from cs_lip.tickets.criteria import AT_INITIALISATION, BY_LOSS
 from cs_lip.tickets.distillation import Distillation, DistillationSettings
 from cs_lip.tickets.mask import Mask
 from cs_lip.tickets.norms import absorbed
@@ -22,9 +24,6 @@ from cs_lip.tickets.ticket import About
 from cs_lip.tickets.transfer import about_generator, about_untrained
 from cs_lip.training.adversarial_tickets import Adversarial, AdversarialSettings
 from cs_lip.training.checkpoint import fingerprint
-
-BY_LOSS = ("snip", "grasp", "taylor", "bernoulli")
-"""Criteria that look at a loss."""
 
 REWINDS: dict[str, Rewind] = {
     "initial": "start",
@@ -79,12 +78,14 @@ def generator_plan(
     settings = SearchSettings(
         rewind=REWINDS[rewind],
         trained=rewind != "initial",
+        at_initialisation=rewind == "initial" and said["criterion"] in AT_INITIALISATION,
         steps=GENERATOR_STEPS if steps is None else steps,
         final_steps=GENERATOR_FINAL_STEPS if final is None else final,
         **said,
     )
     about, dense = about_generator(name), load_generator(name)
-    network = absorbed(dense)
+    # Only in evaluation mode, in which it is distilled, is a generator with absorbed norms the same one.
+    network = copy.deepcopy(dense) if data is not None else absorbed(dense)
     if rewind == "initial":
         network = reinitialised(network, Mask.dense(network), settings.seed)
     trainer: Trainer
@@ -125,7 +126,14 @@ def untrained_plan(
         raise ValueError(
             "--oracle fits the clean picture, and this one is damaged; try --simulate, or without --oracle"
         )
-    settings = SearchSettings(rewind=REWINDS[rewind], steps=FIT_STEPS if steps is None else steps, **said)
+    if final is not None and final < 1:
+        raise ValueError(f"the final steps must be a whole number from 1 on, got {final}; try {FIT_STEPS}")
+    settings = SearchSettings(
+        rewind=REWINDS[rewind],
+        at_initialisation=rewind == "initial" and said["criterion"] in AT_INITIALISATION,
+        steps=FIT_STEPS if steps is None else steps,
+        **said,
+    )
     shapes = {name: restored_shape(Path(name), asked) for name in names}
     shape = shapes[names[0]]
     if len(set(shapes.values())) > 1:

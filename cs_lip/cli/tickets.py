@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import click
 
 from cs_lip.cli.inputs import bad_input, ticket_file
+from cs_lip.cli.layer_table import layer_table, summed
 from cs_lip.evaluation.provenance import versions
 from cs_lip.operators import Gaussian
 from cs_lip.priors.catalogue import load_generator
@@ -52,7 +52,7 @@ class Looked:
             "prior": about.prior,
             "granularity": about.granularity,
             "density": mask.density,
-            "measured_density": _summed(self.layers[name] for name in mask.kept).fraction,
+            "measured_density": summed(self.layers[name] for name in mask.kept).fraction,
             "criterion": about.criterion,
             "bytes": self.file.bytes,
             "sha256": self.file.sha256,
@@ -84,8 +84,10 @@ def list_tickets(as_json: bool = False) -> None:
     """
     found, damaged = [], []
     with bad_input():
-        names = [*bundled_tickets(), *own_tickets()]
-    for name in names:
+        bundled, own = bundled_tickets(), own_tickets()
+    for name in bundled.keys() & own.keys():
+        damaged.append(f"{own.pop(name)} has the name of a bundled ticket, which it would hide; try to rename it")
+    for name in [*bundled, *own]:
         try:
             found.append(_looked(name))
         except ValueError as error:
@@ -120,7 +122,7 @@ def inspect_ticket(name: str, as_json: bool, timed: bool) -> None:
         click.echo(json.dumps(looked.row | _details(looked) | measured, indent=2))
         return
     click.echo(_text(looked))
-    click.echo(_layer_table(looked))
+    click.echo(layer_table(looked.ticket, looked.layers))
     click.echo(_provenance(looked))
     for network, timing in timings.items():
         click.echo(
@@ -191,11 +193,6 @@ def _milliseconds(timing: Timing) -> dict[str, float]:
     return asdict(timing) | {"operator_share": timing.operator_share}
 
 
-def _summed(layers: Iterable[Density]) -> Density:
-    counts = list(layers)
-    return Density(sum(layer.kept for layer in counts), sum(layer.total for layer in counts))
-
-
 def _details(looked: Looked) -> dict[str, Any]:
     ticket = looked.ticket
     return {
@@ -223,18 +220,6 @@ def _text(looked: Looked) -> str:
     }
     lines = [f"  {name + ':':<12}{value}" for name, value in facts.items() if value]
     return "\n".join([f"{row['name']}: of {row['prior']}", *lines])
-
-
-def _layer_table(looked: Looked) -> str:
-    """A line for every layer that may be pruned, and for all of them."""
-    kept = looked.ticket.mask.kept
-    rows = [(name, layer, "" if name in kept else "  not in the mask") for name, layer in looked.layers.items()]
-    rows += [("all that may be pruned", _summed(looked.layers.values()), "")]
-    width = max(len(name) for name, _, _ in rows)
-    return "\n".join(
-        f"  {name:<{width}}{layer.kept:>12,} of {layer.total:>11,}{layer.fraction:>9.4f}{mark}"
-        for name, layer, mark in rows
-    )
 
 
 def _provenance(looked: Looked) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from cs_lip.recovery.trace import Trace
 from cs_lip.recovery.untrained_fit import Stop, UntrainedFit
 from cs_lip.seeding import derive_seed, stream
 from cs_lip.tickets.curvature import Loss
-from cs_lip.tickets.retraining import Level, Progress, Step, unheard
+from cs_lip.tickets.retraining import Level, Progress, Step, check_finite, unheard
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,28 @@ class Fits:
         self.problems = tuple(problems)
         self.settings = FitSettings() if settings is None else settings
 
+    @property
+    def count(self) -> int:
+        """See `cs_lip.tickets.retraining.Trainer`: as many as pictures."""
+        return len(self.problems)
+
+    def check(self, network: Prunable) -> None:
+        """See `cs_lip.tickets.retraining.Trainer`."""
+        _untrained(network)
+
     def train(self, network: Prunable, *, level: Level, seed: int, progress: Progress = unheard) -> Sequence[Prunable]:
-        """See `cs_lip.tickets.retraining.Trainer`: a network a picture, in their order."""
-        fit = UntrainedFit(iterations=level.steps, learning_rate=self.settings.learning_rate, stop=self.settings.stop)
+        """See `cs_lip.tickets.retraining.Trainer`: a network a picture, in their order.
+
+        On the way to a point to rewind to, the fit ends with its last iterate, whatever would be chosen.
+        """
+        stop: Stop = "last" if level.steps < level.horizon else self.settings.stop
+        fit = UntrainedFit(iterations=level.steps, learning_rate=self.settings.learning_rate, stop=stop)
         total = len(self.problems) * level.steps
 
         def told(picture: int) -> Callable[[Record], None]:
             def tell(record: Record) -> None:
                 done = picture * level.steps + record.iteration
+                check_finite(record.relative_residual[0], level, record.iteration)
                 progress(Step(level, done, total, record.relative_residual[0]))
 
             return tell
@@ -74,19 +89,15 @@ class Fits:
             for picture, problem in enumerate(self.problems)
         ]
 
-    def loss(self, seed: int) -> Loss:
-        """See `cs_lip.tickets.retraining.Trainer`: what a fit minimises, at its inputs, averaged over the pictures."""
+    def losses(self, seed: int) -> Sequence[Loss]:
+        """See `cs_lip.tickets.retraining.Trainer`: what each picture's fit minimises, at its input."""
+        return [partial(self._misfit, seed, picture) for picture in range(self.count)]
 
-        def misfit(network: Prunable) -> Tensor:
-            prior, first = _untrained(network), torch.zeros(1, dtype=torch.long)
-            losses = []
-            for picture, problem in enumerate(self.problems):
-                inputs = prior.sample_input(generator=stream(_seed(seed, picture), "input/0"))
-                cost = problem.misfit(problem.residual(prior(inputs), first)).sum()
-                losses.append(cost / (problem.gain * problem.operator.n))
-            return torch.stack(losses).mean()
-
-        return misfit
+    def _misfit(self, seed: int, picture: int, network: Prunable) -> Tensor:
+        prior, problem = _untrained(network), self.problems[picture]
+        inputs = prior.sample_input(generator=stream(_seed(seed, picture), "input/0"))
+        cost = problem.misfit(problem.residual(prior(inputs), torch.zeros(1, dtype=torch.long))).sum()
+        return cost / (problem.gain * problem.operator.n)
 
 
 def _seed(seed: int, picture: int) -> int:

@@ -64,6 +64,12 @@ def random(mask: Mask, seed: int = 0) -> Scores:
     }
 
 
+BY_LOSS = ("snip", "grasp", "taylor", "bernoulli")
+"""Criteria that look at a loss."""
+
+AT_INITIALISATION = ("snip", "grasp", "synflow", "bernoulli")
+"""Criteria that their authors apply to weights that nothing has trained yet."""
+
 CRITERIA: Mapping[str, Criterion] = MappingProxyType(
     {
         "magnitude": lambda network, mask, given: magnitude(network, mask),

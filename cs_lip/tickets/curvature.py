@@ -66,7 +66,7 @@ def snip(network: Prunable, mask: Mask, loss: Loss) -> Scores:
 
 
 def grasp(network: Prunable, mask: Mask, loss: Loss) -> Scores:
-    """``w (H g)`` with the gradient ``g`` and the Hessian ``H`` of the loss in the masked network's named weights.
+    """``w (H g)`` with the gradient ``g`` and the Hessian ``H`` of the loss in the weights that the mask keeps.
 
     Removing ``w`` changes ``|g|^2`` by ``-2 w (H g)`` to first order. Wang, Zhang & Grosse (ICLR 2020, arXiv
     2002.07376, equation 8) prune the weights with the largest ``-w (H g)``, whose removal lowers the gradient least or
@@ -74,7 +74,9 @@ def grasp(network: Prunable, mask: Mask, loss: Loss) -> Scores:
     """
     masked = MaskedCopy(network, mask)
     gradient = masked.gradient(loss, differentiable=True)
-    along = torch.stack([(value * value.detach()).sum() for value in gradient.values()]).sum()
+    # What is pruned does not move, so it has no part in how fast the loss falls.
+    flow = {name: value.detach() * mask.kept[name] for name, value in gradient.items()}
+    along = torch.stack([(value * flow[name]).sum() for name, value in gradient.items()]).sum()
     if not along.requires_grad:  # the loss is linear in the weights, so that H = 0
         return {name: torch.zeros_like(value) for name, value in gradient.items()}
     curved = torch.autograd.grad(along, list(masked.weights.values()), materialize_grads=True)

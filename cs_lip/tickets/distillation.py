@@ -68,6 +68,15 @@ class Distillation:
         self.teacher = teacher.fold()
         self.settings = DistillationSettings() if settings is None else settings
 
+    @property
+    def count(self) -> int:
+        """See `Trainer`: one."""
+        return 1
+
+    def check(self, network: Prunable) -> None:
+        """See `Trainer`."""
+        _student(network, self.teacher)
+
     def train(self, network: Prunable, *, level: Level, seed: int, progress: Progress = unheard) -> Sequence[Prunable]:
         """See `Trainer`."""
         student = _student(network, self.teacher).eval().requires_grad_(True)
@@ -85,10 +94,10 @@ class Distillation:
         absorb_(student)
         return [student]
 
-    def loss(self, seed: int) -> Loss:
+    def losses(self, seed: int) -> Sequence[Loss]:
         """See `Trainer`; each call of it draws another batch."""
         rng = stream(seed, "distillation/scores")
-        return lambda network: self.distance(_student(network, self.teacher).eval(), rng)
+        return [lambda network: self.distance(_student(network, self.teacher).eval(), rng)]
 
     def distance(self, student: Generator, rng: torch.Generator) -> Tensor:
         """What is minimised, on one batch of latents from ``rng``; see the class."""

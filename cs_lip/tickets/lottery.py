@@ -15,13 +15,14 @@ from torch import Tensor
 from cs_lip.priors.prunable import Prunable
 from cs_lip.seeding import derive_seed
 from cs_lip.tickets.channels import channel_mask, dense_channels
-from cs_lip.tickets.criteria import Evidence, magnitude, score
-from cs_lip.tickets.curvature import Scores
+from cs_lip.tickets.criteria import BY_LOSS, Evidence, magnitude, score
+from cs_lip.tickets.curvature import Loss, Scores
 from cs_lip.tickets.levels import Levels, open_levels
 from cs_lip.tickets.mask import Mask
 from cs_lip.tickets.retraining import Level, Progress, Trainer, unheard
 from cs_lip.tickets.search_settings import SearchSettings
 from cs_lip.tickets.selection import select
+from cs_lip.tickets.synflow import check_linearisable
 from cs_lip.tickets.ticket import About, Ticket, read_ticket, write_ticket
 
 
@@ -38,9 +39,10 @@ def search(
 
     Level ``i`` trains the network from the rewind point under the mask of level ``i - 1``, scores what is left, and
     keeps the best of it at the density of the schedule; where several networks were trained, their scores are averaged,
-    so that all agree on one mask. With magnitude, all layers together and 20 % pruned a level this is iterative
-    magnitude pruning (Frankle & Carbin, The Lottery Ticket Hypothesis, ICLR 2019, section 1), as it finds lottery image
-    priors (Wu, Chen, Jiang & Wang, TMLR 2023, arXiv 2410.24187, algorithm 1).
+    so that all agree on one mask. With ``at_initialisation`` nothing is trained before the last mask. With magnitude,
+    all layers together and 20 % pruned a level this is iterative magnitude pruning (Frankle & Carbin, The Lottery
+    Ticket Hypothesis, ICLR 2019, section 1), as it finds lottery image priors (Wu, Chen, Jiang & Wang, TMLR 2023, arXiv
+    2410.24187, algorithm 1).
 
     Each level begins with what the level before wrote to its file, so a search that was killed goes on from its last
     whole level, and ends with the ticket that it would have found without a break.
@@ -54,9 +56,10 @@ def search(
         progress: called after each step of each training.
 
     Raises:
-        ValueError: the density cannot be reached, the folder holds other work or a search with other settings, or the
-            training diverged.
+        ValueError: the density cannot be reached, the network, the criterion and the trainer do not go together, the
+            folder holds other work or a search with other settings, or the training diverged.
     """
+    _check(network, settings, trainer)
     dense = dense_channels(network) if settings.granularity == "channel" else Mask.dense(network, settings.roles)
     # A density that cannot be reached, or an allocation that there is not, is refused before hours of training.
     _selected(network, magnitude(network, dense), settings.density, dense, settings)
@@ -66,10 +69,29 @@ def search(
         return _read(levels.ticket)
     found.prepare()
     for index in range(1, len(settings.densities) + 1):
-        if not levels.level(index).is_file():
-            found.find(index)
-        found.go_on_from(levels.level(index))
+        found.take(index)
     return found.finish()
+
+
+def _check(network: Prunable, settings: SearchSettings, trainer: Trainer) -> None:
+    """Refuse what would only be found out after hours of training.
+
+    Raises:
+        ValueError: what is asked for does not go together.
+    """
+    trainer.check(network)
+    if settings.criterion == "synflow":
+        check_linearisable(network)
+    if settings.criterion in BY_LOSS and not trainer.losses(settings.seed):
+        raise ValueError(
+            f"the criterion {settings.criterion!r} looks at a loss, and this training has none of its own; try "
+            "'magnitude' or 'sensitivity'"
+        )
+    if trainer.count > 1 and (settings.rewind != "start" or settings.final_steps):
+        raise ValueError(
+            f"the training gives {trainer.count} networks, which share a mask but no weights that could be kept; try "
+            "the rewinding to the start (--rewind initial) and no final steps, or one picture"
+        )
 
 
 def _record(settings: SearchSettings, trainer: Trainer, about: About) -> dict[str, Any]:
@@ -113,28 +135,50 @@ class _Found:
             write_ticket(self.levels.start, self._ticket(network.state_dict()))
         self.start = self.values = _read(self.levels.start).values
 
-    def find(self, index: int) -> None:
+    def take(self, index: int) -> None:
+        """Go on to the mask and the weights of a level, as its file has them, which is written if it is not there.
+
+        Raises:
+            ValueError: the file is damaged, or goes on from another mask than that of the level before.
+        """
+        parent, path = self.mask.sha256 if index > 1 else "", self.levels.level(index)
+        if not path.is_file():
+            self._find(index, path)
+        ticket = _read(path)
+        if ticket.about.parent != parent:
+            raise ValueError(
+                f"{path} goes on from another mask than that of the level before; try to remove it and the later "
+                "levels, and they are found again"
+            )
+        self.mask, self.values, self.parent = ticket.mask, ticket.values, parent
+
+    def _find(self, index: int, path: Path) -> None:
         """Write the ticket of a level, from those before."""
         settings, count = self.settings, len(self.settings.densities)
-        if index == 1 and settings.trained and settings.rewind != "step":
-            networks: Sequence[Prunable] = [self._rewound()]
+        if settings.at_initialisation or (index == 1 and settings.trained and settings.rewind != "step"):
+            networks: Sequence[Prunable] = [self._rewound()] * self.trainer.count
         else:
             networks = self._train(Level(index - 1, count, settings.steps, settings.steps))
+        scores = self._scores(networks, index)
         density = settings.densities[index - 1]
-        seed = derive_seed(settings.seed, f"scores/level-{index}")
-        evidence = Evidence(self.trainer.loss(settings.seed), density, seed)
-        scores = _mean([score(settings.criterion, network, self.mask, evidence) for network in networks])
         self.parent = self.mask.sha256 if index > 1 else ""
         self.mask = _selected(networks[0], scores, density, self.mask, settings)
         values = self.start
         if settings.rewind == "learning-rate":
             values = self._only(networks).state_dict()
-        write_ticket(self.levels.level(index), self._ticket(values))
+        write_ticket(path, self._ticket(values))
 
-    def go_on_from(self, path: Path) -> None:
-        """Take the mask and the weights of a level from its file."""
-        ticket = _read(path)
-        self.mask, self.values, self.parent = ticket.mask, ticket.values, ticket.about.parent
+    def _scores(self, networks: Sequence[Prunable], index: int) -> Scores:
+        """The mean of the networks' scores, each by its own loss."""
+        settings = self.settings
+        losses: Sequence[Loss | None] = self.trainer.losses(settings.seed) or [None] * len(networks)
+        seed = derive_seed(settings.seed, f"scores/level-{index}")
+        given = [Evidence(loss, settings.densities[index - 1], seed) for loss in losses]
+        scores = [
+            score(settings.criterion, network, self.mask, evidence)
+            for network, evidence in zip(networks, given, strict=True)
+        ]
+        return {name: torch.stack([one[name] for one in scores]).mean(0) for name in scores[0]}
 
     def finish(self) -> Ticket:
         """Train under the last mask, and write what the search ends with."""
@@ -156,12 +200,8 @@ class _Found:
         return self.trainer.train(self._rewound(), level=level, seed=self.settings.seed, progress=self.progress)
 
     def _only(self, networks: Sequence[Prunable]) -> Prunable:
-        if len(networks) != 1:
-            raise ValueError(
-                f"the training gave {len(networks)} networks, expected one whose weights are kept; try the rewinding "
-                "'start' and no final steps, or one picture"
-            )
-        return networks[0]
+        (network,) = networks
+        return network
 
     def _ticket(self, values: Mapping[str, Tensor] | None) -> Ticket:
         """The present mask as a ticket, with weights that are zero beyond it."""
@@ -198,10 +238,6 @@ def _read(path: Path) -> Ticket:
     except ValueError as error:
         reason = str(error).removeprefix(f"{path} ").partition("; try")[0]
         raise ValueError(f"{path} is damaged ({reason:.160}); try to remove it, and it is found again") from None
-
-
-def _mean(scores: Sequence[Scores]) -> Scores:
-    return {name: torch.stack([one[name] for one in scores]).mean(0) for name in scores[0]}
 
 
 def _selected(network: Prunable, scores: Scores, density: float, parent: Mask, settings: SearchSettings) -> Mask:

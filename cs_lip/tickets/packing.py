@@ -36,7 +36,7 @@ def pack(mask: Mask, values: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         if not tensors[KEPT + name].isfinite().all():
             raise ValueError(
                 f"the weights of {name!r:.80} reach {float(value.abs().max()):.3g}, beyond half precision, in which a "
-                "ticket keeps them; try to train with weight decay"
+                "ticket keeps them; try fewer steps of training, or another seed"
             )
     return tensors
 

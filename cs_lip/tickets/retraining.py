@@ -54,6 +54,17 @@ class Trainer(Protocol):
     def settings(self) -> Any:
         """A frozen dataclass of what its results depend on, JSON-able, besides network, level and seed."""
 
+    @property
+    def count(self) -> int:
+        """How many networks `train` returns."""
+
+    def check(self, network: Prunable) -> None:
+        """Refuse at once what `train` could not train.
+
+        Raises:
+            ValueError: the network is none for this trainer, or its settings make no training.
+        """
+
     def train(self, network: Prunable, *, level: Level, seed: int, progress: Progress = unheard) -> Sequence[Prunable]:
         """The trained networks: one, or several where each was trained for a purpose of its own.
 
@@ -68,9 +79,9 @@ class Trainer(Protocol):
         """
         ...
 
-    def loss(self, seed: int) -> Loss | None:
-        """What it minimises, for criteria that look at a loss, with what is random drawn from the seed; None where
-        there is no such thing."""
+    def losses(self, seed: int) -> Sequence[Loss]:
+        """What it minimises for each network that `train` returns, for criteria that look at a loss, with what is
+        random drawn from the seed; empty where there is no such thing."""
         ...
 
 
@@ -88,6 +99,6 @@ def check_finite(loss: float, level: Level, done: int) -> None:
     """
     if not math.isfinite(loss):
         raise ValueError(
-            f"the training under the mask of level {level.index} diverged at step {done} (loss {loss}); try a smaller "
-            "learning rate"
+            f"the training under the mask of level {level.index} diverged at step {done} (loss {loss}); try a higher "
+            "density, or another seed"
         )

@@ -33,6 +33,8 @@ class SearchSettings:
             ICLR 2020).
         rewind_step: see there.
         trained: the network comes trained, so that the first level scores it as it is.
+        at_initialisation: the levels score the weights that the network came with, and train nothing, as the authors of
+            the criteria in `cs_lip.tickets.criteria.AT_INITIALISATION` do. Needs the rewinding ``start``.
         steps: of each training.
         final_steps: of the training under the last mask, whose weights the ticket keeps; 0 for a ticket that is to be
             trained by who uses it.
@@ -50,6 +52,7 @@ class SearchSettings:
     rewind: Rewind = "start"
     rewind_step: int = 0
     trained: bool = False
+    at_initialisation: bool = False
     steps: int = 500
     final_steps: int = 0
     seed: int = 0
@@ -67,6 +70,18 @@ class SearchSettings:
                 )
         if self.criterion not in CRITERIA:
             raise ValueError(f"there is no criterion {self.criterion!r:.40}; try one of {', '.join(CRITERIA)}")
+        if self.criterion == "bernoulli" and self.density == 1:
+            raise ValueError("a learned mask has a density below 1, got 1; try 0.05")
+        if self.granularity == "channel" and self.roles != DEFAULT_ROLES:
+            raise ValueError(
+                "whole channels reach from the first layer to the last, so they take no roles; try without, or the "
+                "granularity 'weight'"
+            )
+        if self.at_initialisation and (self.trained or self.rewind != "start"):
+            raise ValueError(
+                "scores at initialisation need the initial weights at every level; try the rewinding 'start' of a "
+                "network that is not trained"
+            )
         if self.rewind not in get_args(Rewind):
             raise ValueError(f"there is no rewinding to {self.rewind!r:.40}; try one of {', '.join(get_args(Rewind))}")
         if (self.rewind == "step") != (self.rewind_step > 0) or self.rewind_step > self.steps:

@@ -79,11 +79,11 @@ def synflow_mask(
     return mask
 
 
-def _linearised(network: Prunable, mask: Mask) -> Prunable:
-    """A copy in float64 whose every part is linear and has no negative weight.
+def check_linearisable(network: Prunable) -> None:
+    """Refuse a network that has parts of which it is not known how to make them linear.
 
     Raises:
-        ValueError: it has other parts, which are not known to be linear then.
+        ValueError: it has.
     """
     supported = isinstance(network, DCGAN | FoldedDCGAN | Skip | DeepDecoder | ConvDecoder) or (
         isinstance(network, Decoder) and network.activation in POSITIVELY_LINEAR
@@ -93,6 +93,11 @@ def _linearised(network: Prunable, mask: Mask) -> Prunable:
             f"SynFlow does not know how to make a {type(network).__name__} linear; try another criterion, or a DCGAN, "
             "a skip network, a deep decoder or a decoder of ReLUs"
         )
+
+
+def _linearised(network: Prunable, mask: Mask) -> Prunable:
+    """A copy in float64 whose every part is linear and has no negative weight."""
+    check_linearisable(network)
     linear = copy.deepcopy(network).double().requires_grad_(False)
     mask.apply_(linear)
     norms = [(name, module) for name, module in linear.named_modules() if isinstance(module, nn.BatchNorm2d)]

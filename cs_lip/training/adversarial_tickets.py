@@ -9,7 +9,7 @@ from torch import Tensor
 from cs_lip.priors import DCGAN
 from cs_lip.priors.prunable import Prunable
 from cs_lip.seeding import derive_seed
-from cs_lip.tickets.norms import absorb_
+from cs_lip.tickets.curvature import Loss
 from cs_lip.tickets.retraining import Level, Progress, Step, check_finite, unheard
 from cs_lip.training.settings import Settings
 from cs_lip.training.wgan_gp import Training
@@ -30,7 +30,8 @@ class Adversarial:
     """A `cs_lip.tickets.retraining.Trainer` that plays WGAN-GP on pictures, as lottery tickets in GANs are found (Chen,
     Zhang, Sui & Chen, GANs Can Play Lottery Tickets Too, ICLR 2021), the critic dense and begun anew at each level.
 
-    What comes back are the averaged weights, with norms measured anew and absorbed.
+    What comes back are the averaged weights, with norms measured anew. Norms stay norms here: they see the statistics
+    of each batch, which would undo scales that were absorbed into the weights (`cs_lip.tickets.norms`).
 
     Args:
         pictures: ``(pictures, channels, height, width)``, uint8.
@@ -48,6 +49,15 @@ class Adversarial:
                 f"a batch takes {self.settings.batch} pictures, got {len(pictures)} in all; try a larger folder"
             )
 
+    @property
+    def count(self) -> int:
+        """See `cs_lip.tickets.retraining.Trainer`: one."""
+        return 1
+
+    def check(self, network: Prunable) -> None:
+        """See `cs_lip.tickets.retraining.Trainer`; the pictures must be of the network's shape."""
+        Training(self._of(network, Level(0, 1, 1, 1), 0), self.pictures)
+
     def train(self, network: Prunable, *, level: Level, seed: int, progress: Progress = unheard) -> Sequence[Prunable]:
         """See `cs_lip.tickets.retraining.Trainer`."""
         training = Training(self._of(network, level, seed), self.pictures)
@@ -58,11 +68,11 @@ class Adversarial:
             check_finite(losses.distance + losses.penalty, level, training.step)
             progress(Step(level, training.step, level.steps, losses.distance))
         network.load_state_dict(training.blueprint().state, strict=False)
-        absorb_(network)
         return [network.eval()]
 
-    def loss(self, seed: int) -> None:
+    def losses(self, seed: int) -> Sequence[Loss]:
         """None: what a generator minimises here depends on a critic that is still to be trained."""
+        return ()
 
     def _of(self, network: Prunable, level: Level, seed: int) -> Settings:
         """The settings of one training.

@@ -63,7 +63,7 @@ class Training:
         if tuple(pictures.shape[1:]) != self.generator.image_shape or len(pictures) == 0:
             raise ValueError(
                 f"the pictures have shape {tuple(pictures.shape)}, expected (pictures, "
-                f"{', '.join(map(str, self.generator.image_shape))}); try the size of the generator"
+                f"{', '.join(map(str, self.generator.image_shape))}); try pictures of that shape"
             )
         self.critic = _to_empty(lambda: Critic(settings.widths, settings.first))
         rng = stream(settings.seed, "training/initial-weights")
