@@ -27,6 +27,7 @@ from cs_lip.recovery.trace import Trace
 from cs_lip.recovery.untrained_fit import UntrainedFit
 from cs_lip.seeding import derive_seed, stream
 from cs_lip.tickets import Evidence, Mask, score, select
+from cs_lip.tickets.bernoulli import BernoulliSettings
 from cs_lip.tickets.criteria import AT_INITIALISATION
 from cs_lip.tickets.curvature import snip
 from cs_lip.tickets.levels import Levels
@@ -169,17 +170,27 @@ def test_each_network_of_a_level_is_scored_by_its_own_loss(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("criterion", AT_INITIALISATION)
-def test_scores_at_initialisation_train_nothing(tmp_path: Path, criterion: str) -> None:
+def test_scores_at_initialisation_train_nothing(
+    tmp_path: Path, criterion: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learning = BernoulliSettings(steps=20)
+    monkeypatch.setattr("cs_lip.tickets.lottery.BernoulliSettings", lambda: learning)
     trainer = fits(2)
     asked = {"criterion": criterion, "at_initialisation": True, "schedule": "one-shot", "rounds": None}
-    ticket = find_skip(tmp_path / "out", trainer, **asked)
+    seen: list[Step] = []
+    settings = SearchSettings(**{"density": 0.4} | asked)
+    about = about_untrained("skip", SHAPE, 3, **SMALL)
+    ticket = search(skip(), settings, trainer, tmp_path / "out", about=about, progress=seen.append)
     network = skip()
     dense = Mask.dense(network)
     seed = derive_seed(0, "scores/level-1")
-    given = [score(criterion, network, dense, Evidence(loss, 0.4, seed)) for loss in trainer.losses(0)]
-    mean = {name: torch.stack([one[name] for one in given]).mean(0) for name in given[0]}
+    given = [Evidence(loss, 0.4, seed, learning=learning) for loss in trainer.losses(0)]
+    scores = [score(criterion, network, dense, evidence) for evidence in given]
+    mean = {name: torch.stack([one[name] for one in scores]).mean(0) for name in scores[0]}
     assert ticket.sha256 == select(mean, 0.4, parent=dense).sha256
     assert ticket.values is None
+    learned = 2 * 20 * (criterion == "bernoulli")
+    assert [(step.done, step.total) for step in seen] == [(one, learned) for one in range(1, learned + 1)]
 
 
 def test_a_level_of_another_search_is_refused(tmp_path: Path) -> None:

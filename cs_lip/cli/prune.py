@@ -188,7 +188,8 @@ class _Bar:
             name = f"level {step.level.index} of {step.level.of}"
             self._bar = tqdm(desc=name, unit=" steps", total=step.total, leave=False, disable=None)
             self._level = step.level
-        self._bar.set_postfix_str(f"loss {step.loss:.4f}", refresh=False)
+        if step.loss is not None:
+            self._bar.set_postfix_str(f"loss {step.loss:.4f}", refresh=False)
         self._bar.update(step.done - self._bar.n)
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ class Evidence:
         seed: of what a criterion draws.
         batches: how often a criterion that adds up calls the loss, which may draw another batch each time.
         learning: of a mask that is learned.
+        on_step: is told after each step of that how many were made.
     """
 
     loss: Loss | None = None
@@ -35,6 +36,7 @@ class Evidence:
     seed: int = 0
     batches: int = 10
     learning: BernoulliSettings = field(default_factory=BernoulliSettings)
+    on_step: Callable[[int], None] | None = None
 
     @property
     def needed_loss(self) -> Loss:
@@ -80,7 +82,13 @@ CRITERIA: Mapping[str, Criterion] = MappingProxyType(
         "taylor": lambda network, mask, given: taylor(network, mask, given.needed_loss, given.batches),
         "sensitivity": lambda network, mask, given: sensitivity(network, mask, given.seed),
         "bernoulli": lambda network, mask, given: bernoulli(
-            network, mask, given.needed_loss, given.density, seed=given.seed, settings=given.learning
+            network,
+            mask,
+            given.needed_loss,
+            given.density,
+            seed=given.seed,
+            settings=given.learning,
+            on_step=given.on_step,
         ),
     }
 )

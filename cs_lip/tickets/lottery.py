@@ -2,7 +2,7 @@
 
 import copy
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,12 +14,13 @@ from torch import Tensor
 
 from cs_lip.priors.prunable import Prunable
 from cs_lip.seeding import derive_seed
+from cs_lip.tickets.bernoulli import BernoulliSettings
 from cs_lip.tickets.channels import channel_mask, dense_channels
 from cs_lip.tickets.criteria import BY_LOSS, Evidence, magnitude, score
 from cs_lip.tickets.curvature import Loss, Scores
 from cs_lip.tickets.levels import Levels, open_levels
 from cs_lip.tickets.mask import Mask
-from cs_lip.tickets.retraining import Level, Progress, Trainer, unheard
+from cs_lip.tickets.retraining import Level, Progress, Step, Trainer, unheard
 from cs_lip.tickets.search_settings import SearchSettings
 from cs_lip.tickets.selection import select
 from cs_lip.tickets.synflow import check_linearisable
@@ -173,12 +174,23 @@ class _Found:
         settings = self.settings
         losses: Sequence[Loss | None] = self.trainer.losses(settings.seed) or [None] * len(networks)
         seed = derive_seed(settings.seed, f"scores/level-{index}")
-        given = [Evidence(loss, settings.densities[index - 1], seed) for loss in losses]
+        learning, density = BernoulliSettings(), settings.densities[index - 1]
+        told = [self._told(index, learning.steps, one, len(losses)) for one in range(len(losses))]
+        given = [
+            Evidence(loss, density, seed, learning=learning, on_step=tell)
+            for loss, tell in zip(losses, told, strict=True)
+        ]
         scores = [
             score(settings.criterion, network, self.mask, evidence)
             for network, evidence in zip(networks, given, strict=True)
         ]
         return {name: torch.stack([one[name] for one in scores]).mean(0) for name in scores[0]}
+
+    def _told(self, index: int, steps: int, network: int, networks: int) -> Callable[[int], None]:
+        """Passes on the steps in which the mask of one of the networks of a level is learned."""
+        total = networks * steps
+        level = Level(index - 1, len(self.settings.densities), total, total)
+        return lambda done: self.progress(Step(level, network * steps + done, total, None))
 
     def finish(self) -> Ticket:
         """Train under the last mask, and write what the search ends with."""

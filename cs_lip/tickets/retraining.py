@@ -29,12 +29,13 @@ class Level:
 
 @dataclass(frozen=True)
 class Step:
-    """What a trainer tells after each step: how many are ``done`` of how many there are at most, and the loss."""
+    """What a trainer tells after each step, or a criterion that learns a mask: how many are ``done`` of how many there
+    are at most, and the loss, None where nobody knows it."""
 
     level: Level
     done: int
     total: int
-    loss: float
+    loss: float | None
 
 
 Progress = Callable[[Step], None]
