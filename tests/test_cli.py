@@ -425,7 +425,7 @@ def test_weight_files_that_cannot_be_used(here: Path, tiny: str) -> None:
         ("shapes.safetensors", "shape"),
         ("keys.safetensors", "keys"),
         ("cut.safetensors", "safetensors"),
-        ("nothing.safetensors", "no weight file"),
+        ("nothing.safetensors", "there is no file"),
         ("no-such-name", "digiface-dcgan"),
     ):
         assert_refused(here, "recover", *QUICK, "--generator", name, says=says)

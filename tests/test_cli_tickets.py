@@ -141,7 +141,7 @@ def test_inspecting_prints_every_layer_and_where_it_came_from(here: Path) -> Non
     for words in (
         "main.3.weight",
         "not in the mask",
-        "all that may be pruned",
+        "all layers",
         ticket.about.base_sha256,
         '"search": 7',
     ):
@@ -341,7 +341,7 @@ CLASHES = {
     "import of no masks": (["tickets", "import", "ticket.pt", "--prior", "tiny", "--out", "o"], "ticket.pt"),
     "import of nothing": (
         ["tickets", "import", "no.pt", "--prior", "tiny", "--out", "o"],
-        "there is no weight file no.pt",
+        "there is no file no.pt",
     ),
     "import of a pickle": (["tickets", "import", "ticket.pkl", "--prior", "tiny", "--out", "o"], "ticket.pkl"),
 }

@@ -91,7 +91,13 @@ def check_asked(asked: Asked) -> None:
         raise ValueError(f"--fraction must be above 0 and at most 1, got {asked.fraction:g}; try {KEPT_PIXELS}")
     if asked.task == "inpaint" and asked.mask is None and not asked.simulate:
         raise ValueError(
-            "--task inpaint needs a --mask, got none; try a picture whose missing pixels are black, or --simulate"
+            "--task inpaint needs a --mask, got none; try --mask MASK.png, black where pixels are missing, or "
+            "--simulate"
+        )
+    if asked.noise is not None and asked.noise > 1 and asked.task != "sense":
+        raise ValueError(
+            f"--noise must be a standard deviation of values in [0, 1], got {asked.noise:g}; try "
+            f"{min(asked.noise / 255, 1):.3g}, if it was one of 0 to 255"
         )
     if asked.size is not None and asked.size < 1:
         raise ValueError(f"--size must be at least 1, got {asked.size}; try 128")

@@ -20,7 +20,7 @@ def layer_table(ticket: Ticket, layers: Mapping[str, Density]) -> str:
     """
     kept = ticket.mask.kept
     rows = [(name, layer, "" if name in kept else "  not in the mask") for name, layer in layers.items()]
-    rows += [("all that may be pruned", summed(layers.values()), "")]
+    rows += [("all layers", summed(layers.values()), "")]
     width = max(len(name) for name, _, _ in rows)
     return "\n".join(
         f"  {name:<{width}}{layer.kept:>12,} of {layer.total:>11,}{layer.fraction:>9.4f}{mark}"

@@ -43,7 +43,13 @@ GRANULARITIES = ("weight", "kernel", "channel")
     "--criterion", default=SearchSettings.criterion, show_default=True, help="What says which weights matter."
 )
 @click.option("--rounds", type=int, help="Levels of pruning.  [default: 20 % of what is left in each]")
-@click.option("--schedule", type=click.Choice(list(SCHEDULES)), default=SearchSettings.schedule, show_default=True)
+@click.option(
+    "--schedule",
+    type=click.Choice(list(SCHEDULES)),
+    default=SearchSettings.schedule,
+    show_default=True,
+    help="How the density falls from level to level.",
+)
 @click.option(
     "--allocation",
     type=click.Choice(list(ALLOCATIONS)),
@@ -51,7 +57,13 @@ GRANULARITIES = ("weight", "kernel", "channel")
 )
 @click.option("--floor", type=float, default=SearchSettings.floor, help="Least fraction of each layer that is kept.")
 @click.option("--roles", help="Layers that may be pruned: input, hidden, output.  [default: hidden]")
-@click.option("--granularity", type=click.Choice(GRANULARITIES), default="weight", show_default=True)
+@click.option(
+    "--granularity",
+    type=click.Choice(GRANULARITIES),
+    default="weight",
+    show_default=True,
+    help="What is pruned as a whole; channels make a smaller and faster network.",
+)
 @click.option("--rewind", type=click.Choice(list(REWINDS)), help="[default: learning-rate; initial with --prior]")
 @click.option("--rewind-step", type=int, default=0, help="The step, with --rewind step.")
 @click.option("--steps", type=int, help="Of each training.  [default: 300; 1000 with --prior]")
@@ -62,12 +74,16 @@ GRANULARITIES = ("weight", "kernel", "channel")
 @click.option("--task", type=click.Choice(TASKS), help="What is wrong with the pictures (--prior).")
 @click.option("--oracle", is_flag=True, help="Fit the clean pictures, as the paper does (--prior).")
 @click.option("--simulate", is_flag=True, help="The pictures are whole: damage them first (--prior).")
-@click.option("--noise", type=float, help="As in cs-lip restore, and so are the five below.")
-@click.option("--mask", type=click.Path(path_type=Path))
-@click.option("--fraction", type=float)
-@click.option("--factor", type=int)
-@click.option("--measurements", "-m", type=int)
-@click.option("--operator", type=click.Choice(list(OPERATORS)))
+@click.option(
+    "--noise",
+    type=float,
+    help="Standard deviation on every value (--prior); as in cs-lip restore, and so are the five below.",
+)
+@click.option("--mask", type=click.Path(path_type=Path), help="White where the pictures are good (inpaint).")
+@click.option("--fraction", type=float, help="Of the pixels, that --simulate keeps (inpaint).")
+@click.option("--factor", type=int, help="How many times longer the sides become (super-resolve).")
+@click.option("--measurements", "-m", type=int, help="Real measurements of a picture (sense).")
+@click.option("--operator", type=click.Choice(list(OPERATORS)), help="What measures (sense).")
 @click.option("--size", type=int, help="Shrink the pictures to this longer side (--prior).")
 @seed_option()
 @click.option("--name", help="Keep the ticket under this name: cs-lip recover --ticket NAME.")

@@ -79,7 +79,13 @@ class Task:
 @outlier_options()
 @solver_options()
 @click.option("--restarts", type=int, help="Random starts for each image.  [default: the solver's own]")
-@click.option("--fidelity", type=click.Choice(list(FIDELITIES)), default=DEFAULT_FIDELITY, show_default=True)
+@click.option(
+    "--fidelity",
+    type=click.Choice(list(FIDELITIES)),
+    default=DEFAULT_FIDELITY,
+    show_default=True,
+    help="What residuals cost; all but least-squares stand outliers.",
+)
 @click.option(
     "--contamination",
     type=float,

@@ -50,7 +50,11 @@ GIB = 2**30
 @click.option("--prior", help=f"The network: {PRIOR_NAMES}.  [default: skip]")
 @ticket_option()
 @click.option("--simulate", is_flag=True, help="PICTURE is whole: damage it first, and compare with the truth.")
-@click.option("--noise", type=float, help="Standard deviation on every value, of [0, 1]; added by --simulate.")
+@click.option(
+    "--noise",
+    type=float,
+    help="Standard deviation on every value, of [0, 1]; --simulate adds it.  [default: 25/255 where it denoises]",
+)
 @click.option("--mask", type=click.Path(path_type=Path), help="Picture that is white where PICTURE is good (inpaint).")
 @click.option("--fraction", type=float, help="Of the pixels, that --simulate keeps (inpaint).  [default: 0.5]")
 @click.option("--factor", type=int, help="How many times longer the sides become (super-resolve).  [default: 4]")

@@ -18,7 +18,13 @@ def solver_options() -> Option:
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         options = (
-            click.option("--solver", type=click.Choice(CHOICES), default=DEFAULT_SOLVER, show_default=True),
+            click.option(
+                "--solver",
+                type=click.Choice(CHOICES),
+                default=DEFAULT_SOLVER,
+                show_default=True,
+                help="How images are recovered.",
+            ),
             click.option(
                 "--held-out",
                 type=float,

@@ -21,7 +21,7 @@ from cs_lip.evaluation.sweep.executors import NAMES, checked_workers, find_execu
 from cs_lip.evaluation.sweep.folder import JOBS, SweepFolder
 from cs_lip.evaluation.sweep.methods import Method
 from cs_lip.evaluation.sweep.plan import Grid, Plan, expand, plan_to_table
-from cs_lip.evaluation.sweep.plan_file import plan_from_table, plan_text, read_plan, ready_plan
+from cs_lip.evaluation.sweep.plan_file import plan_from_table, plan_text, read_plan, ready_plan, ready_plans
 from cs_lip.evaluation.sweep.run_cell import CLASSICAL, to_bytes
 from cs_lip.evaluation.sweep.summary import Summary, summarise
 from cs_lip.evaluation.sweep.sweep import Scan, compute, scan
@@ -43,7 +43,7 @@ HELP = {
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False, metavar="[PLAN.TOML]")
-@click.option("--plan", "name", metavar="NAME", help="A ready plan: measurements, phase-transition, density, ...")
+@click.option("--plan", "name", metavar="NAME", help=f"A ready plan: {', '.join(ready_plans())}.")
 @click.option("--quick", is_flag=True, help="The plan's small form, of minutes.")
 @click.option("--measurements", "-m", multiple=True, help=HELP["measurements"])
 @click.option("--operator", multiple=True, help=HELP["operator"])
@@ -54,9 +54,15 @@ HELP = {
 @click.option("--seeds", type=int, help="How many operators, noises and starts.  [default: 1]")
 @click.option("--restarts", type=int, help="Starts of an image in a search of latents.  [default: the solver's own]")
 @click.option("--generator", help="A name (cs-lip generators), or a weight file.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder; the same command goes on where it ended.")
 @click.option(
-    "--dry-run", is_flag=True, help="Say how many cells there are and about how long they take; write nothing."
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder; the same command goes on where it ended.  [default: sweep-NAME of the plan]",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Time a cell of each method, say how many there are and about how long all take; write nothing.",
 )
 @click.option("--executor", default=NAMES[0], show_default=True, help=f"{', '.join(NAMES)}: where cells are computed.")
 @click.option("--workers", type=int, help="Cells at a time.  [default: as many as there are cores]")

@@ -30,14 +30,26 @@ from cs_lip.training import SIZES, Settings, dcgan_settings
 @click.option("--size", type=click.Choice([str(size) for size in SIZES]), default="64", show_default=True)
 @click.option("--latents", type=int, default=100, show_default=True, help="Latent unknowns.")
 @click.option("--width", type=int, default=64, show_default=True, help="Channels of the last feature map.")
-@click.option("--steps", type=int, default=Settings.steps, show_default=True, help="Of the generator.")
+@click.option("--steps", type=int, default=Settings.steps, show_default=True, help="Steps of the generator.")
 @click.option("--batch", type=int, default=Settings.batch, show_default=True, help="Images in a step.")
-@click.option("--critic-steps", type=int, default=Settings.critic_steps, show_default=True, help="For each of these.")
+@click.option(
+    "--critic-steps",
+    type=int,
+    default=Settings.critic_steps,
+    show_default=True,
+    help="Steps of the critic for each of the generator's.",
+)
 @click.option("--learning-rate", type=float, default=Settings.learning_rate, show_default=True)
-@click.option("--averaging", type=float, default=Settings.averaging, show_default=True, help="Of the weights.")
+@click.option(
+    "--averaging",
+    type=float,
+    default=Settings.averaging,
+    show_default=True,
+    help="How much of the averaged weights a step keeps.",
+)
 @seed_option()
 @click.option("--every", type=int, default=DEFAULT_EVERY, show_default=True, help="Steps between two checkpoints.")
-@click.option("--licence", default="", help="Of the weights, for the catalogue.")
+@click.option("--licence", default="", help="Licence of the weights, for the catalogue.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the training.  [default: training-NAME]")
 @click.option("--overwrite", is_flag=True, help="Replace a generator of that name.")
 def train(

@@ -16,9 +16,23 @@ from cs_lip.training import StartSettings, StartTraining
 
 @click.command("train-start")
 @click.option("--generator", default=DEFAULT_GENERATOR, show_default=True, help="A name in cs-lip generators.")
-@click.option("--steps", type=int, default=StartSettings.steps, show_default=True, help="On the latents.")
-@click.option("--image-steps", type=int, default=StartSettings.image_steps, show_default=True, help="On the images.")
-@click.option("--draws", type=int, default=StartSettings.draws, show_default=True, help="Of the generator.")
+@click.option(
+    "--steps", type=int, default=StartSettings.steps, show_default=True, help="Training steps by the error of latents."
+)
+@click.option(
+    "--image-steps",
+    type=int,
+    default=StartSettings.image_steps,
+    show_default=True,
+    help="Training steps after those, by the error of images.",
+)
+@click.option(
+    "--draws",
+    type=int,
+    default=StartSettings.draws,
+    show_default=True,
+    help="Images that the generator draws to train on.",
+)
 @seed_option()
 @click.option("--overwrite", is_flag=True, help="Replace a start that you trained before.")
 def train_start(generator: str, steps: int, image_steps: int, draws: int, seed: int, overwrite: bool) -> None:

@@ -64,8 +64,8 @@ class Task:
         """
         if self.encoder is None:
             raise ValueError(
-                "this solver needs the learned start of the generator, got none; try encoder=load_start(NAME), or "
-                "first `cs-lip train-start --generator NAME`"
+                "this solver needs the learned start of the generator, got none; try `cs-lip train-start "
+                "--generator NAME`, and in Python encoder=load_start(NAME)"
             )
         return self.encoder
 

@@ -87,7 +87,7 @@ class SearchSettings:
         if (self.rewind == "step") != (self.rewind_step > 0) or self.rewind_step > self.steps:
             raise ValueError(
                 f"rewinding to {self.rewind!r} and step {self.rewind_step} of {self.steps} do not go together; try the "
-                "rewinding 'step' with a step from 1 to the number of steps"
+                "rewinding 'step' (--rewind step) with a step from 1 to the number of steps (--rewind-step 100)"
             )
 
     @property

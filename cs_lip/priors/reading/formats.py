@@ -48,7 +48,9 @@ def format_of(path: Path) -> Format:
             those can run code), or of a format that is not read.
     """
     if not path.is_file():
-        raise ValueError(f"there is no weight file {path}; try `cs-lip generators` for the ones that are known by name")
+        raise ValueError(
+            f"there is no file {path}; try its full path, or `cs-lip generators` for weights that are known by name"
+        )
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise ValueError(f"{path} has {size / 2**30:.1f} GiB, weights may have 8; try the generator's state dict alone")
