@@ -1,5 +1,6 @@
 """``cs-lip prune``: a ticket from the command line, stopped and gone on with, and what it refuses."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -26,6 +27,13 @@ from cs_lip.tickets.transfer import ticketed
 
 SHORT = ("--generator=mine", "--rounds=2", "--steps=2", "--final-steps=3", "--batch=4")
 FIT = ("--prior=deep-decoder", "--task=denoise", "--rounds=1", "--steps=2", "--density=0.4")
+
+
+CONTROLS = (
+    "a random mask of the same density",
+    "the mask, shuffled within each layer",
+    "the mask, with other initial weights",
+)
 
 
 def run(*arguments: str | Path) -> Result:
@@ -160,7 +168,8 @@ def test_a_mask_is_found_from_the_measurements_of_two_pictures(folder: Path) -> 
     assert ticket.about.data.startswith("measurements (denoise) of 64-0.png")
     assert "64-1.png" in ticket.about.data
     assert "pictures/" not in ticket.about.data, "a ticket does not tell where its pictures lay"
-    assert done.output.count("dB with the ticket") == 2
+    for prior in ("the ticket", "the dense network", *CONTROLS):
+        assert len(re.findall(rf"^ +\d+\.\d\d dB  {prior}$", done.output, re.MULTILINE)) == 2
     assert "cs-lip restore" in done.output
 
 

@@ -1,14 +1,16 @@
 """``cs-lip prune``: a lottery ticket found in a generator or in an untrained network."""
 
+import copy
 import os
 import shlex
 from pathlib import Path
 from typing import Any
 
 import click
+import torch
 from tqdm import tqdm
 
-from cs_lip.cli.damage import TASKS, Asked
+from cs_lip.cli.damage import TASKS, Asked, Damaged
 from cs_lip.cli.entry import INTERRUPTED
 from cs_lip.cli.inputs import bad_input, seed_option, writable
 from cs_lip.cli.layer_table import layer_table
@@ -21,10 +23,13 @@ from cs_lip.priors import UntrainedNetwork, load_generator
 from cs_lip.priors.catalogue import NAME
 from cs_lip.recovery import recover
 from cs_lip.recovery.untrained_fit import UntrainedFit
+from cs_lip.seeding import derive_seed
 from cs_lip.tickets.allocation import ALLOCATIONS
+from cs_lip.tickets.controls import random_mask, reinitialised, shuffled
 from cs_lip.tickets.distillation import agreement
 from cs_lip.tickets.levels import Levels
 from cs_lip.tickets.lottery import search
+from cs_lip.tickets.mask import Mask
 from cs_lip.tickets.retraining import Level, Step
 from cs_lip.tickets.schedules import SCHEDULES
 from cs_lip.tickets.search_settings import SearchSettings
@@ -231,28 +236,44 @@ def _print(plan: Plan, ticket: Ticket) -> None:
         level = agreement(network, dense.fold(), seed=plan.settings.seed)
         click.echo(f"At the same latents it draws the dense generator's images up to {level:.2f} dB.")
         return
-    for name in plan.pictures:
-        click.echo(f"{name}: {_restored(plan, network, name)}")
+    priors = _rivals(plan, ticket, network)
+    for name, damaged in plan.pictures.items():
+        click.echo(f"{name}:")
+        for told, prior in priors.items():
+            click.echo(f"  {_restored(plan, damaged, prior)}  {told}")
 
 
-def _restored(plan: Plan, network: UntrainedNetwork, name: str) -> str:
-    """What the ticket makes of a picture's measurements, against what the dense network makes of them."""
-    damaged, levels = plan.pictures[name], []
-    solver = UntrainedFit(iterations=plan.closing_steps)
-    for prior in (network, plan.network):
-        with ProgressBar() as bar:
-            found = recover(
-                damaged.operator,
-                damaged.measurements,
-                prior,
-                solver=solver,
-                noise=damaged.noise,
-                seed=plan.settings.seed,
-                progress=bar.update,
-            )
-        if damaged.truth is None:
-            value = found.notes[0]["value"]
-            levels.append("no held-out error" if value is None else f"held-out error {value:.3g}")
-        else:
-            levels.append(f"{psnr(found.images[0], damaged.truth[0]):.2f} dB")
-    return f"{levels[0]} with the ticket, {levels[1]} with the dense network"
+def _rivals(plan: Plan, ticket: Ticket, network: UntrainedNetwork) -> dict[str, UntrainedNetwork]:
+    """The ticket's network, and what it says something against: the dense one and controls of equal density."""
+    assert isinstance(plan.network, UntrainedNetwork)
+    mask, seed = ticket.mask, plan.settings.seed
+    everything = Mask({name: torch.ones_like(kept) for name, kept in mask.kept.items()})
+    masks = {
+        "a random mask of the same density": random_mask(everything, mask.density, seed),
+        "the mask, shuffled within each layer": shuffled(mask, seed),
+    }
+    priors = {"the ticket": network, "the dense network": plan.network}
+    for told, other in masks.items():
+        priors[told] = copy.deepcopy(plan.network)
+        other.apply_(priors[told])
+    return priors | {
+        "the mask, with other initial weights": reinitialised(plan.network, mask, derive_seed(seed, "reinitialised"))
+    }
+
+
+def _restored(plan: Plan, damaged: Damaged, prior: UntrainedNetwork) -> str:
+    """What a network makes of a picture's measurements: its PSNR, or without the truth its held-out error."""
+    with ProgressBar() as bar:
+        found = recover(
+            damaged.operator,
+            damaged.measurements,
+            prior,
+            solver=UntrainedFit(iterations=plan.closing_steps),
+            noise=damaged.noise,
+            seed=plan.settings.seed,
+            progress=bar.update,
+        )
+    if damaged.truth is not None:
+        return f"{psnr(found.images[0], damaged.truth[0]):5.2f} dB"
+    value = found.notes[0]["value"]
+    return "no held-out error" if value is None else f"held-out error {value:.3g}"
