@@ -482,6 +482,16 @@ STOPPED = {
 }
 
 
+def test_noise_that_drowns_the_measurements_is_told(here: Path, tiny: str) -> None:
+    arguments = ["measure", "--measurements", "64", "--generator", tiny, "--image", "camera"]
+    loud = run(*arguments, "--noise", "25", "--out", "loud.h5")
+    assert loud.exit_code == 0
+    assert "The noise of 25 drowns measurements of" in loud.stderr
+    quiet = run(*arguments, "--noise", "0.05", "--out", "quiet.h5")
+    assert quiet.exit_code == 0
+    assert "drowns" not in quiet.stderr
+
+
 @pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("case", STOPPED)
 def test_ctrl_c_ends_every_command_with_130(case: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

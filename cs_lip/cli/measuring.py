@@ -55,6 +55,8 @@ def measured(
 ) -> tuple[LinearOperator, Tensor, Measurements]:
     """The operator, the pictures asked for ``(images, channels, height, width)`` and their measurements.
 
+    Noise that drowns them is told on standard error.
+
     Raises:
         ValueError: unknown pictures, a number of measurements that the operator cannot take, or a bad noise.
     """
@@ -63,6 +65,13 @@ def measured(
     operator = build_operator(kind, prior.image_shape, count, seed=seed).to(prior.device)
     named = asked_images(files, prior, seed)
     truth = torch.stack([image.pixels.to(prior.device) for image in named])
+    signal = float((operator(truth).abs().square().sum() / (len(truth) * operator.m)).sqrt())
+    if noise > signal > 0:
+        click.echo(
+            f"The noise of {noise:g} drowns measurements of {signal:.2g} (root mean square); try --noise "
+            f"{signal / 20:.1g}.",
+            err=True,
+        )
     values = acquire(operator, truth, noise=noise, seed=seed, outliers=outliers)
     names, sources = tuple(image.name for image in named), tuple(image.source for image in named)
     response = probe_response(operator)
