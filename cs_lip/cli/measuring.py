@@ -65,6 +65,16 @@ def measured(
     operator = build_operator(kind, prior.image_shape, count, seed=seed).to(prior.device)
     named = asked_images(files, prior, seed)
     truth = torch.stack([image.pixels.to(prior.device) for image in named])
+    if noise:
+        _tell_of_noise(operator, truth, noise)
+    values = acquire(operator, truth, noise=noise, seed=seed, outliers=outliers)
+    names, sources = tuple(image.name for image in named), tuple(image.source for image in named)
+    response = probe_response(operator)
+    return operator, truth, Measurements(values, operator.recipe(), noise, names, sources, response, outliers)
+
+
+def _tell_of_noise(operator: LinearOperator, truth: Tensor, noise: float) -> None:
+    """Say on standard error where there is more noise than anything else."""
     signal = float((operator(truth).abs().square().sum() / (len(truth) * operator.m)).sqrt())
     if noise > signal > 0:
         click.echo(
@@ -72,7 +82,3 @@ def measured(
             f"{signal / 20:.1g}.",
             err=True,
         )
-    values = acquire(operator, truth, noise=noise, seed=seed, outliers=outliers)
-    names, sources = tuple(image.name for image in named), tuple(image.source for image in named)
-    response = probe_response(operator)
-    return operator, truth, Measurements(values, operator.recipe(), noise, names, sources, response, outliers)

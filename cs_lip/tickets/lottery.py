@@ -144,7 +144,7 @@ class _Found:
         """
         parent, path = self.mask.sha256 if index > 1 else "", self.levels.level(index)
         if not path.is_file():
-            self._find(index, path)
+            self._find(index, parent)
         ticket = _read(path)
         if ticket.about.parent != parent:
             raise ValueError(
@@ -153,26 +153,30 @@ class _Found:
             )
         self.mask, self.values, self.parent = ticket.mask, ticket.values, parent
 
-    def _find(self, index: int, path: Path) -> None:
+    def _find(self, index: int, parent: str) -> None:
         """Write the ticket of a level, from those before."""
         settings, count = self.settings, len(self.settings.densities)
         if settings.at_initialisation or (index == 1 and settings.trained and settings.rewind != "step"):
-            networks: Sequence[Prunable] = [self._rewound()] * self.trainer.count
+            # The same network is another one's evidence only where it is looked at through another loss.
+            once = settings.criterion not in BY_LOSS
+            networks: Sequence[Prunable] = [self._rewound()] * (1 if once else self.trainer.count)
         else:
             networks = self._train(Level(index - 1, count, settings.steps, settings.steps))
         scores = self._scores(networks, index)
         density = settings.densities[index - 1]
-        self.parent = self.mask.sha256 if index > 1 else ""
+        self.parent = parent
         self.mask = _selected(networks[0], scores, density, self.mask, settings)
         values = self.start
         if settings.rewind == "learning-rate":
             values = self._only(networks).state_dict()
-        write_ticket(path, self._ticket(values))
+        write_ticket(self.levels.level(index), self._ticket(values))
 
     def _scores(self, networks: Sequence[Prunable], index: int) -> Scores:
         """The mean of the networks' scores, each by its own loss."""
         settings = self.settings
-        losses: Sequence[Loss | None] = self.trainer.losses(settings.seed) or [None] * len(networks)
+        losses: Sequence[Loss | None] = [None] * len(networks)
+        if settings.criterion in BY_LOSS:
+            losses = self.trainer.losses(settings.seed)
         seed = derive_seed(settings.seed, f"scores/level-{index}")
         learning, density = BernoulliSettings(), settings.densities[index - 1]
         told = [self._told(index, learning.steps, one, len(losses)) for one in range(len(losses))]
