@@ -1,14 +1,18 @@
 """What `cs-lip restore` restores a picture from: damaged already, or damaged here to see how well it goes."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import click
 import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from cs_lip.evaluation.acquisition import acquire, build_operator
+from cs_lip.cli.inputs import Option
+from cs_lip.evaluation.acquisition import OPERATORS, acquire, build_operator
 from cs_lip.evaluation.images import FORMATS, read_image
 from cs_lip.evaluation.pictures import PICTURES, picture
 from cs_lip.evaluation.sweep.operators import FACTOR, KEPT_PIXELS, Shape
@@ -36,6 +40,36 @@ GRAY = ("1", "L", "LA", "La", "I", "F")
 
 KEPT = 0.99
 """From this brightness on a mask's pixel counts as white. Where a mask was shrunk, any black makes a pixel missing."""
+
+
+def damage_options() -> Option:
+    """What is known of the damage of a picture, or is to be done to it: the fields of `Asked` but task and seed."""
+    noise = "Standard deviation on every value, of [0, 1]; --simulate adds it.  [default: 25/255 where it denoises]"
+    options = (
+        click.option(
+            "--simulate", is_flag=True, help="The picture is whole: damage it first, and compare with the truth."
+        ),
+        click.option("--noise", type=float, help=noise),
+        click.option(
+            "--mask", type=click.Path(path_type=Path), help="Picture that is white where it is good (inpaint)."
+        ),
+        click.option("--fraction", type=float, help="Of the pixels, that --simulate keeps (inpaint).  [default: 0.5]"),
+        click.option(
+            "--factor", type=int, help="How many times longer the sides become (super-resolve).  [default: 4]"
+        ),
+        click.option("--measurements", "-m", type=int, help="Real measurements of the picture (sense)."),
+        click.option(
+            "--operator", type=click.Choice(list(OPERATORS)), help="What measures (sense).  [default: gaussian]"
+        ),
+        click.option("--size", type=int, help="Shrink it to this longer side.  [default: 128 where it is the truth]"),
+    )
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,13 @@ import click
 import torch
 from tqdm import tqdm
 
-from cs_lip.cli.damage import TASKS, Asked, Damaged
+from cs_lip.cli.damage import TASKS, Asked, Damaged, damage_options
 from cs_lip.cli.entry import INTERRUPTED
 from cs_lip.cli.inputs import bad_input, seed_option, writable
 from cs_lip.cli.layer_table import layer_table
 from cs_lip.cli.progress import ProgressBar
 from cs_lip.cli.pruning import REWINDS, Plan, generator_plan, untrained_plan
 from cs_lip.cli.untrained_priors import PRIOR_NAMES
-from cs_lip.evaluation.acquisition import OPERATORS
 from cs_lip.evaluation.metrics import psnr
 from cs_lip.priors import UntrainedNetwork, load_generator
 from cs_lip.priors.catalogue import NAME
@@ -77,19 +76,8 @@ GRANULARITIES = ("weight", "kernel", "channel")
 @click.option("--batch", type=int, help="Latents or pictures in a step (--generator).  [default: 32; 64 with --data]")
 @click.option("--image", "images", metavar="PICTURE[,PICTURE...]", help="Files or bundled names (--prior).")
 @click.option("--task", type=click.Choice(TASKS), help="What is wrong with the pictures (--prior).")
-@click.option("--oracle", is_flag=True, help="Fit the clean pictures, as the paper does (--prior).")
-@click.option("--simulate", is_flag=True, help="The pictures are whole: damage them first (--prior).")
-@click.option(
-    "--noise",
-    type=float,
-    help="Standard deviation on every value (--prior); as in cs-lip restore, and so are the five below.",
-)
-@click.option("--mask", type=click.Path(path_type=Path), help="White where the pictures are good (inpaint).")
-@click.option("--fraction", type=float, help="Of the pixels, that --simulate keeps (inpaint).")
-@click.option("--factor", type=int, help="How many times longer the sides become (super-resolve).")
-@click.option("--measurements", "-m", type=int, help="Real measurements of a picture (sense).")
-@click.option("--operator", type=click.Choice(list(OPERATORS)), help="What measures (sense).")
-@click.option("--size", type=int, help="Shrink the pictures to this longer side (--prior).")
+@click.option("--oracle", is_flag=True, help="Fit the clean pictures, as the paper does (--prior, as the eight below).")
+@damage_options()
 @seed_option()
 @click.option("--name", help="Keep the ticket under this name: cs-lip recover --ticket NAME.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the search.  [default: ticket-PRIOR-DENSITY]")

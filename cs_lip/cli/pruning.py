@@ -78,7 +78,7 @@ def generator_plan(
     settings = SearchSettings(
         rewind=REWINDS[rewind],
         trained=rewind != "initial",
-        at_initialisation=rewind == "initial" and said["criterion"] in AT_INITIALISATION,
+        at_initialisation=_scores_initial(rewind, said["criterion"]),
         steps=GENERATOR_STEPS if steps is None else steps,
         final_steps=GENERATOR_FINAL_STEPS if final is None else final,
         **said,
@@ -130,7 +130,7 @@ def untrained_plan(
         raise ValueError(f"the final steps must be a whole number from 1 on, got {final}; try {FIT_STEPS}")
     settings = SearchSettings(
         rewind=REWINDS[rewind],
-        at_initialisation=rewind == "initial" and said["criterion"] in AT_INITIALISATION,
+        at_initialisation=_scores_initial(rewind, said["criterion"]),
         steps=FIT_STEPS if steps is None else steps,
         **said,
     )
@@ -158,3 +158,7 @@ def untrained_plan(
     about = replace(about, data=f"{what} of {digests}")
     network = dense.network(shape, asked.seed)
     return Plan(network, settings, Fits(problems), about, pictures, settings.steps if final is None else final)
+
+
+def _scores_initial(rewind: str, criterion: str) -> bool:
+    return rewind == "initial" and criterion in AT_INITIALISATION

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import click
 import torch
 
-from cs_lip.cli.damage import TASKS, Asked, Damaged, check_asked, damage, free_bytes, restored_shape
+from cs_lip.cli.damage import TASKS, Asked, Damaged, check_asked, damage, damage_options, free_bytes, restored_shape
 from cs_lip.cli.inputs import (
     RUN_FILES,
     asked_ticket,
@@ -23,7 +23,7 @@ from cs_lip.cli.inputs import (
 from cs_lip.cli.interrupt import end, interruptible
 from cs_lip.cli.progress import ProgressBar
 from cs_lip.cli.untrained_priors import PRIOR_NAMES, Prior, dense_prior
-from cs_lip.evaluation.acquisition import OPERATORS, snr_db
+from cs_lip.evaluation.acquisition import snr_db
 from cs_lip.evaluation.oracle import OraclePeak
 from cs_lip.evaluation.provenance import versions
 from cs_lip.evaluation.run import Measurements, Run, summary
@@ -49,18 +49,7 @@ GIB = 2**30
 @click.option("--task", type=click.Choice(TASKS), required=True, help="What is wrong with the picture.")
 @click.option("--prior", help=f"The network: {PRIOR_NAMES}.  [default: skip]")
 @ticket_option()
-@click.option("--simulate", is_flag=True, help="PICTURE is whole: damage it first, and compare with the truth.")
-@click.option(
-    "--noise",
-    type=float,
-    help="Standard deviation on every value, of [0, 1]; --simulate adds it.  [default: 25/255 where it denoises]",
-)
-@click.option("--mask", type=click.Path(path_type=Path), help="Picture that is white where PICTURE is good (inpaint).")
-@click.option("--fraction", type=float, help="Of the pixels, that --simulate keeps (inpaint).  [default: 0.5]")
-@click.option("--factor", type=int, help="How many times longer the sides become (super-resolve).  [default: 4]")
-@click.option("--measurements", "-m", type=int, help="Real measurements of the picture (sense).")
-@click.option("--operator", type=click.Choice(list(OPERATORS)), help="(sense)  [default: gaussian]")
-@click.option("--size", type=int, help="Shrink PICTURE to this longer side.  [default: 128 where it is the truth]")
+@damage_options()
 @click.option("--iterations", type=int, default=UntrainedFit.iterations, show_default=True, help="At most.")
 @click.option("--stop", type=click.Choice(get_args(Stop)), default="auto", show_default=True, help="What ends the fit.")
 @seed_option()
