@@ -176,7 +176,8 @@ class Noisy(Plain):
     """Adds noise of its own to every image, as a StyleGAN2 does unless told otherwise."""
 
     def forward(self, latents: Tensor) -> Tensor:
-        return super().forward(latents) + torch.randn(len(latents), 1, 1, 1)
+        images = super().forward(latents)
+        return images + torch.randn_like(images)
 
 
 class Empty(nn.Module):
