@@ -111,6 +111,12 @@ def test_own_tickets_are_listed_with_the_density_of_the_loaded_network(here: Pat
     assert "skip-02.safetensors has the name of a bundled ticket" in shadowed["damaged"][0]
     shown = run("tickets")
     assert shown.exit_code == 0 and "mine: of tiny" in shown.stdout and "Not listed: " in shown.stderr
+    assert json.loads(run("tickets", "--json").stdout) == shadowed
+
+
+@pytest.mark.parametrize("group", ["tickets", "generators"])
+def test_json_in_front_of_a_command_is_not_passed_over(here: Path, group: str) -> None:
+    refused(here, group, "--json", "inspect", "digiface-dcgan", says="got --json in front of inspect")
 
 
 def test_a_density_that_a_file_only_claims_is_seen(here: Path) -> None:

@@ -470,6 +470,15 @@ def test_plans_that_are_refused(tmp_path: Path, text: str, says: str) -> None:
     assert_one_sentence(caught.value)
 
 
+def test_a_file_is_no_ready_plan_but_hides_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.toml", "lip"):
+        Path(name).write_text(GOOD)
+    with pytest.raises(ValueError, match=r"mine\.toml is a file, .*; try it without --plan"):
+        ready_plan("mine.toml")
+    assert ready_plan("lip").name == "lip"
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

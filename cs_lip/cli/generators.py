@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cs_lip.cli.inputs import bad_input
+from cs_lip.cli.inputs import bad_input, of_the_list
 from cs_lip.priors import (
     DEFAULT_GENERATOR,
     Entry,
@@ -32,7 +32,7 @@ def generators(context: click.Context, as_json: bool) -> None:
       cs-lip generators
       cs-lip generators add netG.pth --name my-faces
     """
-    if context.invoked_subcommand is not None:
+    if not of_the_list(context, as_json):
         return
     with bad_input():
         own = user_generators()

@@ -68,6 +68,19 @@ def device_option() -> Option:
     )
 
 
+def of_the_list(context: click.Context, as_json: bool) -> bool:
+    """Whether a group was called for its list, without a command of its own.
+
+    Raises:
+        BadInput: it was asked for JSON in front of a command, which would not hear of it.
+    """
+    command = context.invoked_subcommand
+    if command is not None and as_json:
+        path = f"{context.command_path} {command}"
+        raise BadInput(f"got --json in front of {command}; try `{path} ... --json` where {command} has it")
+    return command is None
+
+
 def ticket_option() -> Option:
     """``--ticket``."""
     return click.option("--ticket", metavar="NAME", help="A ticket's name or file: a sparse subnetwork of its prior.")

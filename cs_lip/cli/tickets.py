@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cs_lip.cli.inputs import bad_input, ticket_file
+from cs_lip.cli.inputs import bad_input, of_the_list, ticket_file
 from cs_lip.cli.layer_table import layer_table, summed
 from cs_lip.evaluation.provenance import versions
 from cs_lip.operators import Gaussian
@@ -60,8 +60,9 @@ class Looked:
 
 
 @click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON and nothing else.")
 @click.pass_context
-def tickets(context: click.Context) -> None:
+def tickets(context: click.Context, as_json: bool) -> None:
     """List tickets, the sparse subnetworks of priors; look into one; import masks of other programs.
 
     \b
@@ -69,13 +70,13 @@ def tickets(context: click.Context) -> None:
       cs-lip tickets
       cs-lip tickets inspect my-ticket.safetensors
     """
-    if context.invoked_subcommand is None:
-        context.invoke(list_tickets)
+    if of_the_list(context, as_json):
+        context.invoke(list_tickets, as_json=as_json)
 
 
 @tickets.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON and nothing else.")
-def list_tickets(as_json: bool = False) -> None:
+def list_tickets(as_json: bool) -> None:
     """List the tickets, bundled and your own, with the density that is measured on each loaded network.
 
     \b

@@ -61,6 +61,8 @@ def ready_plan(name: str, *, quick: bool = False) -> Plan:
     Raises:
         ValueError: there is none of that name.
     """
+    if name not in ready_plans() and Path(name).is_file():
+        raise ValueError(f"{name!s:.160} is a file, not the name of a ready plan; try it without --plan")
     choose(name, ready_plans(), "ready plan")
     file = resources.files("cs_lip.evaluation") / "plans" / f"{name}.toml"
     return _parsed(file.read_bytes(), name, quick)
@@ -78,7 +80,7 @@ def plan_from_table(table: Mapping[str, Any], source: str) -> Plan:
         ValueError: as `read_plan`; the message names the source.
     """
     for key in table:
-        choose(key, KEYS, f"key in the plan {source:.120},")
+        choose(key, KEYS, "key", f" in the plan {source:.120}")
     given: dict[str, Any] = {name: _list(table[name], name, kind) for name, kind in LISTS.items() if name in table}
     given |= {name: _value(table[name], name, kind) for name, kind in VALUES.items() if name in table}
     if "images" not in given:
@@ -120,7 +122,7 @@ def _methods(table: Mapping[str, Any], source: str) -> list[Mapping[str, Any]]:
 
 def _method(table: Mapping[str, Any]) -> Method:
     for key in table:
-        choose(key, METHOD_KEYS, "key of a method,")
+        choose(key, METHOD_KEYS, "key", " in a method of the plan")
     if "solver" not in table:
         raise ValueError('a method of the plan says no solver; try solver = "auto"')
     given: dict[str, Any] = {key: (_list if key in LISTS else _value)(value, key, str) for key, value in table.items()}
@@ -133,7 +135,7 @@ def _claims(table: Mapping[str, Any], source: str) -> list[Mapping[str, Any]]:
 
 def _claim(table: Mapping[str, Any]) -> Claim:
     for key in table:
-        choose(key, CLAIM_KEYS, "key of a claim,")
+        choose(key, CLAIM_KEYS, "key", " in a claim of the plan")
     if missing := [key for key in CLAIM_KEYS if key != "at_least" and key not in table]:
         raise ValueError(f"a claim of the plan has no {missing[0]}; try {missing[0]} = {_EXAMPLES[missing[0]]}")
     return Claim(**{key: _value(value, key, float if key == "at_least" else str) for key, value in table.items()})
@@ -147,15 +149,15 @@ def _tables(given: Any, what: str, attempt: str) -> list[Mapping[str, Any]]:
 
 def _list(given: Any, name: str, kind: type) -> tuple[Any, ...]:
     values = given if isinstance(given, list) else [given]
-    return tuple(_value(value, name, kind) for value in values)
+    return tuple(_value(value, name, kind, "every one of ") for value in values)
 
 
-def _value(given: Any, name: str, kind: type) -> Any:
+def _value(given: Any, name: str, kind: type, which: str = "") -> Any:
     if kind is float and type(given) is int:
         return float(given)
     if type(given) is not kind:
         words = {str: "text", int: "a whole number", float: "a number"}
-        raise ValueError(f"the plan's {name} must be {words[kind]}, got {given!r:.60}; try {_EXAMPLES[name]}")
+        raise ValueError(f"{which}the plan's {name} must be {words[kind]}, got {given!r:.60}; try {_EXAMPLES[name]}")
     return given
 
 
