@@ -53,21 +53,21 @@ def opened_hdf5(path: Path, kinds: Sequence[str], number: int, attempt: str) -> 
         raise ValueError(f"there is no file {path}; try {attempt}")
     try:
         with h5py.File(path, "r") as file:
-            check_kind(path, file.attrs.get("kind"), file.attrs.get("format"), kinds, number)
+            check_kind(path, file.attrs.get("kind"), file.attrs.get("format"), kinds, number, attempt)
             yield file
     except (OSError, KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole HDF5 file written by cs-lip ({error}); try {attempt}") from None
 
 
-def check_kind(path: Path, kind: object, number: object, kinds: Sequence[str], expected: int) -> None:
+def check_kind(path: Path, kind: object, number: object, kinds: Sequence[str], expected: int, attempt: str) -> None:
     """Refuse a file of another kind or format.
 
     Raises:
-        ValueError: it is one.
+        ValueError: it is one; of another kind the message ends in "try ``attempt``".
     """
     if kind not in kinds:
         what = f"of kind {str(kind)[:40]!r}" if kind else "of some other program"
-        raise ValueError(f"{path} is {what}, expected {' or '.join(kinds)}; try a file that cs-lip wrote for this")
+        raise ValueError(f"{path} is {what}, expected {' or '.join(kinds)}; try {attempt}")
     if isinstance(number, bool) or number != expected:
         raise ValueError(f"{path} has format {number}, this version reads {expected}; try the version that wrote it")
 

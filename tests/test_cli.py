@@ -475,6 +475,11 @@ def test_show_of_what_is_no_run(here: Path) -> None:
     assert_refused(here, "recover", "--from", "empty", says="empty is a folder, expected a file; try")
 
 
+def test_show_of_measurements_says_how_to_recover_them(here: Path, tiny: str) -> None:
+    assert run("measure", "--measurements", "64", "--generator", tiny, "--out", "y.h5").exit_code == 0
+    assert_refused(here, "show", "y.h5", says="of kind 'cs-lip measurements', expected cs-lip recovery; try a run of")
+
+
 STOPPED = {
     "measure": (("measure", "-m", "64", "--out", "y.h5"), "cs_lip.cli.measure.load_generator"),
     "report": (("report", "run"), "cs_lip.cli.report.write_report"),

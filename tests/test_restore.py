@@ -207,6 +207,7 @@ BAD = {
     "operator to denoise": (["camera", "--operator", "gaussian"], "--operator goes with --task sense"),
     "no measurements": (["camera", "--task", "sense"], "needs a number of --measurements"),
     "too many measurements": (["camera", "--task", "sense", "-m", "9999", "--size", "40"], "number of measurements m"),
+    "too many to hold": (["camera", "--task", "sense", "-m", "99999999"], "number of measurements m"),
     "few to hold out": (
         ["camera", "--task", "sense", "-m", "100", "--size", "40", "--stop", "held-out", "--prior", "deep-decoder"],
         "splits 100 measurements into 95 and 5, expected at least 10",

@@ -1,6 +1,7 @@
 """``cs-lip restore``: a damaged picture made whole by a network that was never trained."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -125,7 +126,8 @@ def _sparse_prior(name: str, asked: str | None) -> Prior:
 def _check_memory(prior: Prior, shape: Shape, asked: Asked, where: torch.device) -> None:
     needed, free = fit_bytes(prior.architecture, shape, **prior.settings), free_bytes(where)
     if asked.task == "sense" and asked.operator != "fourier":
-        needed += 4 * (asked.measurements or 0) * shape[0] * shape[1] * shape[2]
+        n = math.prod(shape)
+        needed += 4 * min(asked.measurements or 0, n) * n  # more than n are refused by the operator
     if free is None or needed <= free:
         return
     longest = int(0.95 * max(shape[1:]) * (free / needed) ** 0.5) // asked.enlarged

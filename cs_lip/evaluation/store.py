@@ -1,6 +1,7 @@
 """Measurements and runs on disk: HDF5 that holds numbers and JSON, and never code."""
 
 import json
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -36,7 +37,8 @@ def load_measurements(path: Path) -> Measurements:
     Raises:
         ValueError: no such file, not HDF5 or truncated, of another kind, of a newer format, or with fields missing.
     """
-    with _opened(path, MEASUREMENTS, RECOVERY) as file:
+    attempt = "a file that `cs-lip measure` or `cs-lip recover` wrote"
+    with _opened(path, (MEASUREMENTS, RECOVERY), attempt) as file:
         return _get_measurements(file)
 
 
@@ -71,7 +73,8 @@ def load_run(path: Path) -> Run:
     Raises:
         ValueError: as `load_measurements`, or a file of measurements alone.
     """
-    with _opened(path, RECOVERY) as file:
+    attempt = "a run of `cs-lip recover` or `restore`; `cs-lip recover --from FILE` makes one of measurements"
+    with _opened(path, (RECOVERY,), attempt) as file:
         recovery = Recovery(
             images=_tensor(file["images"]),
             latents=_tensor(file["latents"]) if "latents" in file else None,
@@ -108,8 +111,8 @@ def _written(path: Path, kind: str) -> AbstractContextManager[h5py.File]:
     return written_hdf5(path, kind, FORMAT)
 
 
-def _opened(path: Path, *kinds: str) -> AbstractContextManager[h5py.File]:
-    return opened_hdf5(path, kinds, FORMAT, "a file that `cs-lip measure` or `cs-lip recover` wrote")
+def _opened(path: Path, kinds: Sequence[str], attempt: str) -> AbstractContextManager[h5py.File]:
+    return opened_hdf5(path, kinds, FORMAT, attempt)
 
 
 def _put_measurements(file: h5py.File, measurements: Measurements) -> None:

@@ -86,7 +86,7 @@ def _read_json(path: Path) -> tuple[Any, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         kind, number = (document.get(key) if isinstance(document, dict) else None for key in ("kind", "format"))
-        check_kind(path, kind, number, (KIND,), FORMAT)
+        check_kind(path, kind, number, (KIND,), FORMAT, ATTEMPT)
         return document["operator"], document["response"]
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, KeyError) as error:
         raise ValueError(f"{path} is not a whole JSON file written by cs-lip ({error}); try {ATTEMPT}") from None

@@ -222,7 +222,7 @@ def _own(path: Path) -> dict[str, Any]:
         own = None
     if not isinstance(own, dict):
         raise ValueError(f"the ticket {path} does not say what it is; try to fetch it again")
-    check_kind(path, own.get("kind"), own.get("format"), (KIND,), FORMAT)
+    check_kind(path, own.get("kind"), own.get("format"), (KIND,), FORMAT, "a ticket that `cs-lip prune` wrote")
     return own
 
 

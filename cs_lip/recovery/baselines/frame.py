@@ -79,5 +79,5 @@ def check(problem: Problem) -> None:
     if not isinstance(problem.fidelity, LeastSquares):
         raise ValueError(
             f"the classical solvers expect least squares, got the fidelity {type(problem.fidelity).__name__}; "
-            "try least squares"
+            "try it without --fidelity, in Python LeastSquares()"
         )
