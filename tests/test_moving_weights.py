@@ -16,7 +16,7 @@ from torch import Tensor
 from cs_lip.operators import Gaussian
 from cs_lip.priors import Generator
 from cs_lip.recovery import LevenbergMarquardt, recover
-from cs_lip.recovery.image_adaptive import ImageAdaptive, Weights
+from cs_lip.recovery.image_adaptive import ImageAdaptive, Weights, _rate
 from cs_lip.recovery.tuning import Tuning
 from cs_lip.seeding import stream
 
@@ -95,6 +95,45 @@ def test_recovery_where_all_weights_may_move_is_that_without_a_choice_and_where_
     for other in (few, none):
         assert not torch.equal(other.images, alone.images)
     assert not torch.equal(few.images, none.images)
+
+
+def _first_fall(generator: Generator, latent: Tensor, moving: dict[str, Tensor] | None, rate: float) -> float:
+    """How much a short first step of Adam on the weights alone lowers `_distance`."""
+    drawing = Weights(generator, latent, moving, rate)
+    (weights, _), before = drawing.groups(), _distance(drawing.image())
+    before.backward()  # type: ignore[no-untyped-call]
+    torch.optim.Adam([{**weights, "lr": 1e-6 * weights["lr"]}]).step()
+    drawing.project_()
+    return float((before - _distance(drawing.image())).detach())
+
+
+def _distance(images: Tensor) -> Tensor:
+    return (images - 0.5).square().sum()
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("name", ["first.weight", "rest.1.weight", "rest.3.weight"])
+def test_few_weights_move_so_much_faster_that_the_misfit_falls_as_with_all(name: str, held: bool) -> None:
+    generator = tiny_generator().double().fold()
+    latent = generator.sample_latents(1, generator=stream(0, "latent"))
+    if held:  # a ticket's zeros do not move, whatever may
+        generator.keep_(some(generator, name, 0.3))
+    free = copy.deepcopy(generator)
+    free.keep_({})
+    whole = _first_fall(free, latent, None, 1.0)
+    moving = some(generator, name, 0.5)
+    rate = _rate(generator, latent, moving, _distance)
+    assert rate > 2
+    assert _first_fall(generator, latent, moving, rate) == pytest.approx(whole, rel=1e-2)
+
+
+def test_weights_that_may_not_move_or_do_nothing_need_no_rate() -> None:
+    generator = tiny_generator().fold()
+    latent = generator.sample_latents(1, generator=stream(0, "latent"))
+    assert _rate(generator, latent, {}, _distance) == _rate(generator, latent, None, _distance) == 1
+    assert _rate(generator, latent, every(generator), _distance) == 1
+    assert _rate(generator, latent, some(generator, "first.weight", 0.5), lambda images: 0 * images.sum()) == 1
+    assert _rate(generator, latent, some(generator, "first.weight", 0.5), lambda images: images.sum() * 1e39) == 1
 
 
 @pytest.mark.parametrize(
