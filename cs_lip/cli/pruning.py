@@ -9,6 +9,7 @@ from typing import Any
 from cs_lip.cli.damage import Asked, Damaged, check_asked, damage, restored_shape
 from cs_lip.cli.untrained_priors import dense_prior
 from cs_lip.evaluation.datasets import read_dataset
+from cs_lip.evaluation.sweep.operators import Shape
 from cs_lip.evaluation.ticket_search import Fits
 from cs_lip.operators import Identity
 from cs_lip.priors import Generator, UntrainedNetwork, load_generator
@@ -116,11 +117,6 @@ def untrained_plan(
     rewind = rewind or "initial"
     if rewind == "pretrained":
         raise ValueError("an untrained network is not pretrained; try --rewind initial")
-    if len(set(names)) < len(names) or not names:
-        raise ValueError(
-            f"a search needs different pictures, got {len(set(names))} of {len(names)} asked for; try --image "
-            "camera,astronaut"
-        )
     check_asked(asked)
     if oracle and not asked.has_truth:
         raise ValueError(
@@ -134,14 +130,7 @@ def untrained_plan(
         steps=FIT_STEPS if steps is None else steps,
         **said,
     )
-    shapes = {name: restored_shape(Path(name), asked) for name in names}
-    shape = shapes[names[0]]
-    if len(set(shapes.values())) > 1:
-        raise ValueError(
-            f"the pictures have shapes {sorted(set(shapes.values()))!s:.120}, expected one for all; try pictures of "
-            "equal sides, all in colour or all in grey"
-        )
-    pictures = {name: damage(Path(name), shape, asked) for name in names}
+    shape, pictures = _damaged(names, asked)
     dense = dense_prior(prior, asked)
     problems = [
         pose(Identity(shape), damaged.truth)
@@ -158,6 +147,23 @@ def untrained_plan(
     about = replace(about, data=f"{what} of {digests}")
     network = dense.network(shape, asked.seed)
     return Plan(network, settings, Fits(problems), about, pictures, settings.steps if final is None else final)
+
+
+def _damaged(names: Sequence[str], asked: Asked) -> tuple[Shape, dict[str, Damaged]]:
+    """The pictures by name, and the shape that they have in common."""
+    if len(set(names)) < len(names) or not names:
+        raise ValueError(
+            f"a search needs different pictures, got {len(set(names))} of {len(names)} asked for; try --image "
+            "camera,astronaut"
+        )
+    shapes = {name: restored_shape(Path(name), asked) for name in names}
+    if len(set(shapes.values())) > 1:
+        raise ValueError(
+            f"the pictures have shapes {sorted(set(shapes.values()))!s:.120}, expected one for all; try pictures of "
+            "equal sides, all in colour or all in grey"
+        )
+    shape = shapes[names[0]]
+    return shape, {name: damage(Path(name), shape, asked) for name in names}
 
 
 def _scores_initial(rewind: str, criterion: str) -> bool:
