@@ -1,6 +1,6 @@
 """Which weights of the face generator to tune to the measurements of a picture: all, a ticket's, others, or a layer's.
 
-Run it with ``python benchmarks/ticket_tuning.py``, about 16 hours with a process on each of two cores. It prints a
+Run it with ``python benchmarks/ticket_tuning.py``, about 10 hours with a process on each of two cores. It prints a
 table and writes it to ``ticket_tuning.md``, with every number behind it in ``ticket_tuning.json``, and draws
 ``docs/images/ticket_tuning.png`` (``--figure-only`` draws it again). Each finished cell is a line of
 ``ticket_tuning.jsonl``; the tickets are those that ``benchmarks/tickets.py`` leaves in its folder, and are found now

@@ -23,6 +23,7 @@ LOOKS = {
     "random": ("s", "#7F7F7F", "as many at random"),
     "own": ("^", "#009E73", "a ticket's own generator"),
 }
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 LAYERS = {"layer": ("x", "#0072B2", "this layer alone"), "last": ("+", "#CC79A7", "this many last layers")}
 
 
@@ -119,17 +120,24 @@ def figure(rows: Rows, config: dict[str, Any]) -> Figure:
     axes = drawing.subplots(len(noises), len(counts), sharex=True, sharey=True, squeeze=False)
     for line, noise in zip(axes, noises, strict=True):
         for axis, m in zip(line, counts, strict=True):
-            _panel(axis, rows, m, noise)
+            axis.set_visible(_panel(axis, rows, m, noise))
             axis.set_title(f"m = {m:,}, noise {noise:g}", fontsize=10)
-        line[0].set_ylabel("PSNR over tuning all weights (dB)")
-    for axis in axes[-1]:
-        axis.set_xlabel("fraction of the weights that moves")
+        seen = [axis for axis in line if axis.get_visible()]
+        for axis in seen[:1]:
+            axis.set_ylabel("PSNR over tuning all weights (dB)")
+            axis.tick_params(labelleft=True)
+    for column in axes.T:
+        lowest = [axis for axis in column if axis.get_visible()][-1:]
+        for axis in lowest:
+            axis.set_xlabel("fraction of the weights that moves")
+            axis.tick_params(labelbottom=True)
     handles = {label: mark for axis in axes.flat for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     drawing.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=9)
     return drawing
 
 
-def _panel(axis: Axes, rows: Rows, m: int, noise: float) -> None:
+def _panel(axis: Axes, rows: Rows, m: int, noise: float) -> bool:
+    """Draws what there is of one number of measurements and noise; returns whether there is anything."""
     names = [cell.rpartition("/")[2] for cell in rows if cell.startswith(f"{m}/{noise:g}/")]
     for kind, (marker, colour, label) in (LOOKS | LAYERS).items():
         points = []
@@ -158,5 +166,7 @@ def _panel(axis: Axes, rows: Rows, m: int, noise: float) -> None:
     axis.set_yscale("symlog", linthresh=1.0, linscale=1.5)
     axis.margins(y=0.1)
     axis.set_yticks([-4, -2, -1, -0.5, 0, 0.5, 1], ["-4", "-2", "-1", "-0.5", "0", "0.5", "1"])
+    axis.set_xticks(SHARES, [f"{share:g}" for share in SHARES])
     axis.minorticks_off()
     axis.grid(alpha=0.3)
+    return bool(axis.get_legend_handles_labels()[0])
