@@ -23,8 +23,9 @@ LOOKS = {
     "random": ("s", "#7F7F7F", "as many at random"),
     "own": ("^", "#009E73", "a ticket's own generator"),
 }
-SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 LAYERS = {"layer": ("x", "#0072B2", "this layer alone"), "last": ("+", "#CC79A7", "this many last layers")}
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
+"""Ticks of the fraction that moves."""
 
 
 def over_all(rows: Rows, m: int, noise: float, name: str) -> Interval | None:
