@@ -127,6 +127,23 @@ def test_few_weights_move_so_much_faster_that_the_misfit_falls_as_with_all(name:
     assert _first_fall(generator, latent, moving, rate) == pytest.approx(whole, rel=1e-2)
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_a_recovery_moves_few_weights_at_their_rate(held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a dense generator some of whose weights may move, and of a ticket, all of whose own may."""
+    generator, operator = tiny_generator(), Gaussian(SHAPE, M, seed=0)
+    if held:
+        generator.keep_(some(generator, "main.3.weight", 0.5))
+    moving = None if held else some(generator.fold(), "rest.1.weight", 0.2)
+    y = operator(torch.rand(1, *SHAPE, generator=stream(0, "data")))
+
+    def images() -> Tensor:
+        return recover(operator, y, generator, solver=replace(SOLVER, moving=moving), noise=NOISE).images
+
+    faster = images()
+    monkeypatch.setattr("cs_lip.recovery.image_adaptive._rate", lambda *_: 1.0)
+    assert not torch.equal(faster, images())
+
+
 def test_weights_that_may_not_move_or_do_nothing_need_no_rate() -> None:
     generator = tiny_generator().fold()
     latent = generator.sample_latents(1, generator=stream(0, "latent"))
