@@ -4,6 +4,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -205,6 +206,14 @@ def test_gradient_of_pinv(make: Callable[[], LinearOperator]) -> None:
     inverse = torch.from_numpy(np.linalg.pinv(column_by_column(A), rcond=1e-12))
     expected = from_real(as_real(gradient, A.in_shape) @ inverse, A.out_shape, A.out_is_complex)
     torch.testing.assert_close(y.grad, expected, rtol=0, atol=1e-9 * max(1.0, float(expected.abs().max())))
+
+
+@EVERY_WELL_POSED
+def test_tangent_of_pinv(make: Callable[[], LinearOperator]) -> None:
+    A = make().double()
+    y, tangent = measured(A, (2,)), measured(A, (2,)).flip(0).conj()
+    _, found = torch.func.jvp(partial(A.pinv, tolerance=1e-12), (y,), (tangent,))
+    torch.testing.assert_close(found, A.pinv(tangent.resolve_conj(), tolerance=1e-12))
 
 
 def test_every_member_of_a_batch_stops_for_itself() -> None:

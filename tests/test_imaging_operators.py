@@ -150,12 +150,30 @@ def test_a_point_becomes_the_kernel() -> None:
     np.testing.assert_allclose(y.numpy(), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("border", "kernel", "norm"),
+    [
+        ("circular", motion_kernel(5, 30), 1),
+        ("reflect", gaussian_kernel(1.0), 1),
+        ("reflect", torch.tensor([[0.0, 0, 0], [0, 0, 1], [0, 0, 0]]), math.sqrt(2)),
+        ("reflect", torch.tensor([[1.0, 0, 0], [0, 0, 0], [0, 0, 0]]), 2),
+    ],
+)
+def test_norm_and_mean_of_a_blur_are_those_of_its_border(border: str, kernel: torch.Tensor, norm: float) -> None:
+    A, x = Blur((11, 12), kernel, border=border), draw(11, 12)
+    assert A.norm() == pytest.approx(norm, rel=1e-4)
+    assert bool((A(x).mean() - x.mean()).abs() < 1e-12) == (norm == 1)
+    torch.testing.assert_close(A(torch.ones_like(x)), torch.ones_like(x))
+
+
 @pytest.mark.parametrize("sigma", [0.4, 1.0, 2.3])
 def test_gaussian_kernel_is_scipy_gaussian_filter(sigma: float) -> None:
     x = draw(31, 29)
     A = Blur((31, 29), gaussian_kernel(sigma), border="reflect")
     np.testing.assert_allclose(A(x).numpy(), scipy.ndimage.gaussian_filter(x.numpy(), sigma), atol=1e-12)
     assert gaussian_kernel(sigma, 7).shape == (7, 7)
+    assert torch.equal(gaussian_kernel(np.float64(sigma)), gaussian_kernel(sigma))
+    assert gaussian_kernel(np.int64(2)).equal(gaussian_kernel(2))
     assert float(gaussian_kernel(sigma, 7).sum()) == pytest.approx(1)
 
 

@@ -87,6 +87,23 @@ def test_scipy_keeps_single_precision() -> None:
     assert (to_scipy(gaussian()) @ np.ones(40)).dtype == np.float32
 
 
+def test_scipy_operators_follow_ours_to_another_precision() -> None:
+    A = gaussian()
+    L = to_scipy(A)
+    A.double()
+    assert (L @ np.ones(40)).dtype == np.float64
+
+
+def test_complex_vectors_are_refused_not_cut() -> None:
+    with pytest.raises(
+        ValueError, match=r"vectors of real numbers, .* got complex128; try vector.view\(float\)"
+    ) as caught:
+        lsqr(to_scipy(gaussian()), 1j * np.ones(7))
+    assert_one_sentence(caught.value)
+    with pytest.raises(ValueError, match="vectors of real numbers"):
+        to_pylops(fourier()).H @ (1j * np.ones(14))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
 def test_scipy_operators_become_ours(dtype: type) -> None:
     rng = np.random.default_rng(0)
@@ -99,6 +116,8 @@ def test_scipy_operators_become_ours(dtype: type) -> None:
     np.testing.assert_allclose(A.to_matrix(), matrix, atol=1e-6)
     assert A.norm() == pytest.approx(np.linalg.norm(matrix, 2), rel=1e-5)
     if A.in_is_complex:
+        x = image(A, (2,)).to(torch.complex64 if single else torch.complex128).conj()
+        torch.testing.assert_close(A(x), A(x.resolve_conj()))
         real = from_scipy(aslinearoperator(matrix), in_is_complex=False)
         assert not real.in_is_complex and real.out_is_complex and real.in_shape == (8,)
         check_contract(real, torch.float32 if single else torch.float64)

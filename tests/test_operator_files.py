@@ -231,6 +231,10 @@ def test_a_file_cut_short(suffix: str, tmp_path: Path) -> None:
         (lambda folder: save_operator(fourier(), folder / "a.pt"), r"must end in \.json or \.h5, got 'a\.pt'"),
         (lambda folder: save_operator(fourier(), folder / "no/a.json"), "there is no folder .*no to write a.json into"),
         (lambda folder: save_operator(Wrong(False), folder / "a.json"), "a Wrong operator has no recipe"),
+        (
+            lambda folder: save_operator(1e300 * Identity((2,)), folder / "a.json"),
+            r"Scaled maps standard normal numbers beyond what float32 holds, .*; try to scale it, 1e-3 \* A",
+        ),
     ],
 )
 def test_bad_paths(act: Callable[[Path], object], message: str, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ from cs_lip.operators import (
     operator_from_recipe,
     vstack,
 )
+from cs_lip.operators.vectors import as_real, forward_vectors
 
 SHAPE = (2, 5, 4)
 KEPT = torch.tensor([[1, 0, 0, 1], [0, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 1]], dtype=torch.bool)
@@ -225,6 +226,29 @@ def test_linear_and_batched(make: Callable[[], LinearOperator]) -> None:
 
 
 @EVERY
+@pytest.mark.parametrize("batch", [(0,), (2, 0)])
+def test_an_empty_batch_stays_empty(make: Callable[[], LinearOperator], batch: tuple[int, ...]) -> None:
+    A = make()
+    x, y = image(A, (1,), dtype=torch.float32), A(image(A, (1,), dtype=torch.float32))
+    no_x, no_y = (some[:0].expand(*batch, *some.shape[1:]) for some in (x, y))
+    assert A(no_x).shape == (*batch, *A.out_shape) and A(no_x).dtype == y.dtype
+    assert A.adjoint(no_y).shape == (*batch, *A.in_shape) and A.adjoint(no_y).dtype == x.dtype
+    assert A.pinv(no_y).shape == (*batch, *A.in_shape)
+    followed = no_x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(A(followed).abs().sum(), followed)
+    assert slope.shape == no_x.shape
+
+
+@EVERY
+def test_conjugate_views_are_what_they_show(make: Callable[[], LinearOperator]) -> None:
+    A = make().double()
+    x, y = image(A, (2,)).conj(), measured(A, (2,)).conj()
+    torch.testing.assert_close(A(x), A(x.resolve_conj()))
+    torch.testing.assert_close(A.adjoint(y), A.adjoint(y.resolve_conj()))
+    torch.testing.assert_close(forward_vectors(A, as_real(x, A.in_shape)), as_real(A(x), A.out_shape))
+
+
+@EVERY
 def test_strided_input_stays_as_it_is(make: Callable[[], LinearOperator]) -> None:
     A = make().double()
     x = image(A, (6,))[::2].transpose(0, -1).contiguous().transpose(0, -1)
@@ -313,6 +337,15 @@ def test_algebra_against_arithmetic() -> None:
     torch.testing.assert_close(vstack([A, Identity(SHAPE)])(x), torch.cat([A(x), x.flatten(1)], dim=1))
     assert A.H.H is A
     assert (2 * A).H.H.H.in_shape == A.out_shape
+
+
+class Shaped(LinearOperator):
+    """Of any shapes, to be refused for them."""
+
+    def _apply_forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    _apply_adjoint = _apply_forward
 
 
 class Wrong(LinearOperator):
@@ -583,6 +616,8 @@ def test_recipes_nest_only_so_deep() -> None:
     assert operator_from_recipe(recipe).recipe() == recipe
     with pytest.raises(ValueError, match=r"nests more than 64 operators deep.*; try vstack"):
         (2 * A).recipe()
+    with pytest.raises(ValueError, match="nests more than 64 operators deep"):
+        BlockDiagonal(SHAPE, A).recipe()
     with pytest.raises(ValueError, match="a recipe may nest at most 64 operators deep"):
         operator_from_recipe({"format": 1, "kind": "adjoint", "operator": recipe})
 
@@ -627,6 +662,7 @@ def test_an_operator_of_ones_own_has_no_recipe() -> None:
         (lambda: gaussian() + fourier(), r"expected real \(7,\), got complex \(7,\)"),
         (lambda: gaussian() - Gaussian((4,), 2, seed=0), r"expected real \(2, 5, 4\), got real \(4,\)"),
         (lambda: float("nan") * gaussian(), "a finite real number c, got nan"),
+        (lambda: Shaped((3,), ()), r"shapes of one axis or more, got \(3,\) to \(\); try \(1,\) for a single number"),
         (lambda: vstack([]), "vstack needs at least one operator"),
         (lambda: vstack([gaussian(), Identity((4,))]), "vstack needs operators that fit"),
         (lambda: vstack([gaussian(), fourier()]), "vstack got both real and complex"),

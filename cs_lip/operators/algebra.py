@@ -41,7 +41,7 @@ class Adjoint(_Expression):
 
     def recipe(self) -> dict[str, Any]:
         """``{"format", "kind", "operator"}``, the operator as its own recipe; see `operator_from_recipe`."""
-        return _recipe("adjoint", operator=self.operator.recipe())
+        return expression_recipe("adjoint", operator=self.operator.recipe())
 
     def _apply_forward(self, x: Tensor) -> Tensor:
         return self.operator._apply_adjoint(x)
@@ -61,7 +61,7 @@ class Composition(_Expression):
 
     def recipe(self) -> dict[str, Any]:
         """``{"format", "kind", "outer", "inner"}``, both as recipes; see `operator_from_recipe`."""
-        return _recipe("composition", outer=self.outer.recipe(), inner=self.inner.recipe())
+        return expression_recipe("composition", outer=self.outer.recipe(), inner=self.inner.recipe())
 
     def _apply_forward(self, x: Tensor) -> Tensor:
         return self.outer._apply_forward(self.inner._apply_forward(x))
@@ -82,7 +82,7 @@ class Sum(_Expression):
 
     def recipe(self) -> dict[str, Any]:
         """``{"format", "kind", "left", "right"}``, both as recipes; see `operator_from_recipe`."""
-        return _recipe("sum", left=self.left.recipe(), right=self.right.recipe())
+        return expression_recipe("sum", left=self.left.recipe(), right=self.right.recipe())
 
     def _apply_forward(self, x: Tensor) -> Tensor:
         return self.left._apply_forward(x) + self.right._apply_forward(x)
@@ -103,7 +103,7 @@ class Scaled(_Expression):
 
     def recipe(self) -> dict[str, Any]:
         """``{"format", "kind", "scalar", "operator"}``, the operator as its own recipe; see `operator_from_recipe`."""
-        return _recipe("scaled", scalar=self.scalar, operator=self.operator.recipe())
+        return expression_recipe("scaled", scalar=self.scalar, operator=self.operator.recipe())
 
     def _apply_forward(self, x: Tensor) -> Tensor:
         return self.scalar * self.operator._apply_forward(x)
@@ -138,7 +138,7 @@ class Stack(LinearOperator):
 
     def recipe(self) -> dict[str, Any]:
         """``{"format", "kind", "operators"}``, a list of recipes; see `operator_from_recipe`."""
-        return _recipe("stack", operators=[operator.recipe() for operator in self._parts()])
+        return expression_recipe("stack", operators=[operator.recipe() for operator in self._parts()])
 
     def _apply_forward(self, x: Tensor) -> Tensor:
         return torch.cat([A._apply_forward(x).flatten(-len(A.out_shape)) for A in self._parts()], dim=-1)
@@ -160,7 +160,12 @@ def vstack(operators: Sequence[LinearOperator]) -> LinearOperator:
     return Stack(operators)
 
 
-def _recipe(kind: str, **fields: Any) -> dict[str, Any]:
+def expression_recipe(kind: str, **fields: Any) -> dict[str, Any]:
+    """The recipe of an operator that is made of others.
+
+    Raises:
+        ValueError: it nests more than 64 operators deep.
+    """
     recipe = {"format": RECIPE_FORMAT, "kind": kind, **fields}
     if _depth(recipe) > MAX_DEPTH:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 
 MAX_SEED = 2**63 - 1
 MAX_SIZE = 2**31
@@ -68,7 +68,7 @@ def checked_number(
     Raises:
         ValueError: it is anything else; the message calls it ``what`` and says to try ``attempt``.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_number = isinstance(value, Real | float) and not isinstance(value, bool)
     if not is_number or not lowest <= value <= highest or (open_below and value == lowest):
         span = f"above {lowest:g} and up to {highest:g}" if open_below else f"from {lowest:g} to {highest:g}"
         raise ValueError(f"{what} must be a number {span}, got {value!r}; try {attempt:g}")

@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
+from cs_lip.operators.algebra import expression_recipe
 from cs_lip.operators.arguments import checked_image_shape
-from cs_lip.operators.linear import RECIPE_FORMAT, LinearOperator
+from cs_lip.operators.linear import LinearOperator
 
 
 class BlockDiagonal(LinearOperator):
@@ -64,14 +65,9 @@ class BlockDiagonal(LinearOperator):
         """``{"format", "kind", "in_shape", "block"}``, the last the recipe of B; see `operator_from_recipe`.
 
         Raises:
-            ValueError: B has no recipe.
+            ValueError: B has no recipe, or one that nests more than 63 operators deep.
         """
-        return {
-            "format": RECIPE_FORMAT,
-            "kind": "block-diagonal",
-            "in_shape": list(self.in_shape),
-            "block": self.block.recipe(),
-        }
+        return expression_recipe("block-diagonal", in_shape=list(self.in_shape), block=self.block.recipe())
 
     def _apply_forward(self, x: Tensor) -> Tensor:
         height, width = self.block.in_shape[-2:]

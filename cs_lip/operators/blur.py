@@ -24,7 +24,10 @@ class Blur(LinearOperator):
 
     ``A(x)`` maps ``(*batch, *in_shape)`` to the same shape. This is `scipy.ndimage.convolve` (of even sizes too), a
     true convolution: a point becomes the kernel, not its mirror image. The kernel is used as it is; one that sums to 1
-    (as `gaussian_kernel` and `motion_kernel` do) keeps the mean of the image, and the norm of A is at most sum |k|.
+    (as `gaussian_kernel` and `motion_kernel` do) keeps a constant image. With a circular border, or with a kernel of
+    odd sides that is its own mirror image along each axis, it keeps the mean of every image, and the norm of A is at
+    most sum |k|; any other kernel gives some pixels more weight than others at a reflecting border, and the norm is at
+    most 2 sum |k|.
 
     Borders, named as in scipy.ndimage:
 

@@ -1,6 +1,7 @@
 """Operators on disk: the recipe and a checksum, as JSON or HDF5. Nothing here runs code that a file holds."""
 
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,26 @@ def save_operator(A: LinearOperator, path: str | Path) -> None:
 
     The file is a JSON document, or HDF5 with the same as attributes: ``kind``, ``format``, ``operator`` (the recipe)
     and ``response`` (see `probe_response`), the last two as JSON texts. It is small whatever the operator's size,
-    except for operators that hold an array of their own, such as a mask. Device and dtype are not kept. An existing
-    file is replaced, and a crash leaves the old file or the new one. Time: one application of ``A``.
+    except for operators that hold an array of their own, such as a mask. The device is not kept, nor a dtype that
+    ``A.to`` gave. An existing file is replaced, and a crash leaves the old file or the new one. Time: one application
+    of ``A``.
 
     Args:
         A: an operator that comes with cs-lip, or an expression of such.
         path: ending in ``.json`` or ``.h5``.
 
     Raises:
-        ValueError: ``A`` has no recipe; the path ends otherwise or lies in no folder.
+        ValueError: ``A`` has no recipe; its response is beyond float32; the path ends otherwise or lies in no folder.
     """
     path = _checked_path(path)
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent} to write {path.name} into; try to make it first")
     recipe, response = A.recipe(), probe_response(A)
+    if not math.isfinite(response["norm"]):
+        raise ValueError(
+            f"{type(A).__name__} maps standard normal numbers beyond what float32 holds, so its file could not be "
+            "checked; try to scale it, 1e-3 * A"
+        )
     if path.suffix == HDF5:
         with written_hdf5(path, KIND, FORMAT) as file:
             file.attrs["operator"], file.attrs["response"] = _text(recipe), _text(response)
@@ -45,7 +52,7 @@ def save_operator(A: LinearOperator, path: str | Path) -> None:
 
 
 def load_operator(path: str | Path) -> LinearOperator:
-    """The operator that `save_operator` wrote, on the CPU and in float32.
+    """The operator that `save_operator` wrote, on the CPU and in float32, or in the precision of the array it holds.
 
     Its numbers are the same bit for bit with the same version of cs-lip and NumPy. With any version its response to
     the probe is compared with the stored one, and an operator that answers otherwise is refused. Time: building the

@@ -31,15 +31,20 @@ def to_scipy(A: LinearOperator) -> SciPyOperator:
     """``A`` as a ``scipy.sparse.linalg.LinearOperator`` of shape (A.m, A.n) between vectors of real numbers.
 
     It computes where ``A`` is and in its dtype, float64 where ``A`` holds no numbers; vectors go in and come out as
-    NumPy arrays. Time and memory are those of ``A``, and a copy of each vector. No gradients.
+    NumPy arrays, and a complex one is refused with a ValueError. Time and memory are those of ``A``, and a copy of each
+    vector. No gradients.
 
     >>> image, *_ = scipy.sparse.linalg.lsqr(to_scipy(A), y.numpy())  # doctest: +SKIP
     """
-    device, dtype = home(A)
 
     def on_columns(apply: Callable[[LinearOperator, Tensor], Tensor]) -> Callable[[Array], Array]:
         def act(columns: Array) -> Array:
-            vectors = torch.as_tensor(np.ascontiguousarray(columns.T)).to(device, dtype)
+            if np.iscomplexobj(columns):
+                raise ValueError(
+                    f"the operator maps vectors of real numbers, a complex sample as two, got {columns.dtype}; "
+                    "try vector.view(float)"
+                )
+            vectors = torch.as_tensor(np.ascontiguousarray(columns.T)).to(*home(A))
             with torch.no_grad():
                 result: Array = apply(A, vectors).cpu().numpy().T
             return result
@@ -48,7 +53,7 @@ def to_scipy(A: LinearOperator) -> SciPyOperator:
 
     forward, adjoint = on_columns(forward_vectors), on_columns(adjoint_vectors)
     return SciPyOperator(
-        (A.m, A.n), matvec=forward, rmatvec=adjoint, matmat=forward, rmatmat=adjoint, dtype=_numpy_dtype(dtype)
+        (A.m, A.n), matvec=forward, rmatvec=adjoint, matmat=forward, rmatmat=adjoint, dtype=_numpy_dtype(home(A)[1])
     )
 
 
@@ -209,7 +214,7 @@ class _Foreign(LinearOperator):
         is_complex: bool,
     ) -> Tensor:
         real = torch.float32 if self.single else torch.float64
-        own = values.to("cpu", real.to_complex() if values.is_complex() else real)
+        own = values.to("cpu", real.to_complex() if values.is_complex() else real).resolve_conj().resolve_neg()
         batch = values.shape[: values.dim() - len(shape)]
         result = np.ascontiguousarray(apply(own.reshape(-1, math.prod(shape)).numpy().T).T)
         # A copy, since an operator such as the identity may hand out its input.

@@ -27,7 +27,7 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def forward(operator: "LinearOperator", adjoint: bool, x: Tensor) -> Tensor:
-        return operator._apply_adjoint(x) if adjoint else operator._apply_forward(x)
+        return _computed(operator, adjoint, x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -54,7 +54,20 @@ def _apply(operator: "LinearOperator", adjoint: bool, x: Tensor) -> Tensor:
     if _is_followed(x):
         result: Tensor = _Apply.apply(operator, adjoint, x)
         return result
+    return _computed(operator, adjoint, x)
+
+
+def _computed(operator: "LinearOperator", adjoint: bool, x: Tensor) -> Tensor:
+    if x.numel() == 0:
+        return _of_nothing(operator.H if adjoint else operator, x)
     return operator._apply_adjoint(x) if adjoint else operator._apply_forward(x)
+
+
+def _of_nothing(operator: "LinearOperator", x: Tensor) -> Tensor:
+    """What an empty batch is mapped to, which Fourier transforms would refuse."""
+    batch = x.shape[: x.dim() - len(operator.in_shape)]
+    dtype = x.dtype.to_complex() if operator.out_is_complex else x.dtype.to_real()
+    return x.new_zeros((*batch, *operator.out_shape), dtype=dtype)
 
 
 def _is_followed(x: Tensor) -> bool:
@@ -78,9 +91,10 @@ class LinearOperator(nn.Module, ABC):
     measurements are complex where ``out_is_complex``, and then a complex sample counts as two of the ``m`` real
     measurements.
 
-    Device and dtype follow the module and its input: a matrix-free operator takes any floating dtype, one that holds
-    numbers takes its own (``A.to(dtype)`` changes it). Gradients, double gradients and tangents are those of the linear
-    map, computed with the adjoint and the operator itself; ``torch.func`` transforms work.
+    Device and dtype follow the module and its input: a matrix-free operator takes float32 and float64 (some take half
+    precision too), one that holds numbers takes their dtype (``A.to(dtype)`` changes it). Gradients, double
+    gradients and tangents are those of the linear map, computed with the adjoint and the operator itself;
+    ``torch.func`` transforms work.
 
     A subclass passes its shapes to ``__init__`` and implements ``_apply_forward`` and ``_apply_adjoint``, which get
     checked tensors with any number of leading batch axes and must return a new tensor.
@@ -91,7 +105,7 @@ class LinearOperator(nn.Module, ABC):
 
     Raises:
         ValueError: the input of ``A(x)`` or ``A.adjoint(y)`` is not a tensor, or has another trailing shape, dtype or
-            device; operands of the algebra whose shapes do not fit.
+            device; operands of the algebra whose shapes do not fit; a subclass passes a shape without axes.
     """
 
     # numpy scalars and arrays leave `c * A` to __rmul__ instead of treating A as an array of objects.
@@ -112,6 +126,11 @@ class LinearOperator(nn.Module, ABC):
         super().__init__()
         self.in_shape = tuple(in_shape)
         self.out_shape = tuple(out_shape)
+        if not self.in_shape or not self.out_shape:
+            raise ValueError(
+                f"an operator needs shapes of one axis or more, got {self.in_shape} to {self.out_shape}; try (1,) for "
+                "a single number"
+            )
         self.in_is_complex = in_is_complex
         self.out_is_complex = out_is_complex
 
@@ -196,7 +215,9 @@ class LinearOperator(nn.Module, ABC):
         So an operator that loses some images altogether, as every one with m < n does, has a finite condition number,
         that of recovery by `pinv` (Bjorck 1996, section 1.4). Where m n min(m, n) <= 2^32 it comes from a dense
         singular value decomposition in float64; otherwise as in `norm`, whose ``tolerance`` and ``seed`` these are.
-        A value counts as zero below max(m, n) eps of the largest, or in the second case below sqrt(max(m, n)) eps.
+        A value counts as zero below max(m, n) eps of the largest, or in the second case below sqrt(max(m, n)) eps, with
+        the eps of float64 in the first case: a matrix that was made in float32 and should have a lower rank has it only
+        up to rounding, and counts as what it is.
 
         Raises:
             ValueError: the operator maps every image to zero.
@@ -210,8 +231,8 @@ class LinearOperator(nn.Module, ABC):
         """A^+ y, the image of least norm among those that minimise |A x - y|, for any batch of measurements.
 
         By LSQR (Paige & Saunders 1982): it stops where |A x - y| is ``tolerance`` times |y| + |A| |x|, or where
-        |A^H r| is ``tolerance`` times |A| |r| for the residual r, each image for itself. Differentiable in y, by one
-        more solve. Time: one A and one A^H an iteration; memory: a few images and measurements.
+        |A^H r| is ``tolerance`` times |A| |r| for the residual r, each image for itself. Differentiable in y, backward
+        and forward, by one more solve. Time: one A and one A^H an iteration; memory: a few images and measurements.
 
         Args:
             y: ``(*batch, *out_shape)``, of the operator's dtype and device.

@@ -47,6 +47,10 @@ class _PseudoInverse(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None, None]:
         return None, pinv(ctx.operator.H, gradient, ctx.tolerance, ctx.max_iterations), None, None
 
+    @staticmethod
+    def jvp(ctx: Any, _operator: None, tangent: Tensor, _tolerance: None, _max_iterations: None) -> Tensor:
+        return pinv(ctx.operator, tangent, ctx.tolerance, ctx.max_iterations)
+
 
 def _lsqr(A: "LinearOperator", b: Tensor, tolerance: float, max_iterations: int) -> tuple[Tensor, Tensor]:
     """The least-norm least-squares solutions for real vectors ``b`` of shape ``(*batch, m)``, and which converged.

@@ -61,11 +61,11 @@ _EXPRESSIONS: dict[str, tuple[Callable[..., LinearOperator], frozenset[str]]] = 
 
 
 def operator_from_recipe(recipe: Mapping[str, object]) -> LinearOperator:
-    """The operator that ``A.recipe()`` described: the same numbers bit for bit, on the CPU and in float32.
+    """The operator that ``A.recipe()`` described: the same numbers bit for bit, on the CPU.
 
-    A recipe is ``{"format": 1, "kind": "gaussian", "in_shape": [...], ...}`` with the
-    arguments of that kind, and nothing else; an expression holds the recipes of its parts, and equal parts share their
-    numbers. It may come out of a file that nobody checked.
+    A recipe is ``{"format": 1, "kind": "gaussian", "in_shape": [...], ...}`` with the arguments of that kind, and
+    nothing else; an expression holds the recipes of its parts, and equal parts share their numbers. It may come out of
+    a file that nobody checked. Numbers are float32, or of the precision of the array that the recipe holds.
 
     Raises:
         ValueError: it is no mapping, has an unknown kind or a newer format, lacks a key or has one too many, holds a

@@ -24,7 +24,7 @@ class SinglePixel(LinearOperator):
     - ``patterns="+-1"``: as they are. Rows are then orthonormal, A A^T = I, for sides that are powers of two; else the
       norm of A is at most 1.
     - ``patterns="0/1"``: (p + 1) / 2, what a micromirror array shows (Duarte et al. 2008, "Single-pixel imaging via
-      compressive sampling"). Measurements then share a large mean; the norm of A grows like sqrt(m) / 2.
+      compressive sampling"). Measurements then share a large mean; the norm of A grows like sqrt(m / channels) / 2.
 
     The bare sums that a detector counts are those of ``math.sqrt(N) * A``.
 

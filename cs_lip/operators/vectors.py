@@ -15,14 +15,15 @@ Operator = TypeVar("Operator", bound="LinearOperator")
 
 def as_real(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     """``(*batch, *shape)`` as vectors of real numbers ``(*batch, m)``; a complex number becomes two, re and im."""
-    flat = values.flatten(values.dim() - len(shape)) if shape else values.unsqueeze(-1)
-    return torch.view_as_real(flat).flatten(-2) if flat.is_complex() else flat
+    flat = values.flatten(values.dim() - len(shape))
+    return torch.view_as_real(flat.resolve_conj()).flatten(-2) if flat.is_complex() else flat
 
 
 def from_real(vectors: Tensor, shape: tuple[int, ...], is_complex: bool) -> Tensor:
     """The inverse of `as_real`: vectors of real numbers ``(*batch, m)`` as ``(*batch, *shape)``."""
-    numbers = torch.view_as_complex(vectors.reshape(*vectors.shape[:-1], -1, 2).contiguous()) if is_complex else vectors
-    return numbers.reshape(*vectors.shape[:-1], *shape)
+    *batch, m = vectors.shape
+    numbers = torch.view_as_complex(vectors.reshape(*batch, m // 2, 2).contiguous()) if is_complex else vectors
+    return numbers.reshape(*batch, *shape)
 
 
 def forward_vectors(A: "LinearOperator", vectors: Tensor) -> Tensor:
