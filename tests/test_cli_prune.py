@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,19 @@ from safetensors.torch import save_file
 
 from cs_lip.cli import pruning
 from cs_lip.cli.main import main
-from cs_lip.priors import load_generator
+from cs_lip.cli.prune import _random_masks
+from cs_lip.priors import load_generator, untrained_network
 from cs_lip.priors.catalogue import NAME
 from cs_lip.priors.reading.weights import sha256_of
 from cs_lip.seeding import stream
 from cs_lip.tickets import Mask
+from cs_lip.tickets.channels import channel_mask, dense_channels
+from cs_lip.tickets.criteria import magnitude
 from cs_lip.tickets.distillation import Distillation, agreement
 from cs_lip.tickets.levels import Levels
 from cs_lip.tickets.store import bundled_tickets, load_ticket
-from cs_lip.tickets.ticket import read_ticket
-from cs_lip.tickets.transfer import ticketed
+from cs_lip.tickets.ticket import Ticket, read_ticket
+from cs_lip.tickets.transfer import about_untrained, ticketed
 
 SHORT = ("--generator=mine", "--rounds=2", "--steps=2", "--final-steps=3", "--batch=4")
 FIT = ("--prior=deep-decoder", "--task=denoise", "--rounds=1", "--steps=2", "--density=0.4")
@@ -33,6 +37,7 @@ CONTROLS = (
     "a random mask of the same density",
     "the mask, shuffled within each layer",
     "the mask, with other initial weights",
+    "a Deep Decoder of as many parameters",
 )
 
 
@@ -122,7 +127,7 @@ def test_a_search_that_is_stopped_says_how_to_go_on(folder: Path, monkeypatch: p
         ("--granularity=kernel", "--schedule=cubic"),
         ("--criterion=sensitivity",),
         ("--rewind=initial", "--criterion=taylor"),
-        ("--rewind=step", "--rewind-step=1", "--allocation=erk"),
+        ("--rewind=learning-rate", "--allocation=erk"),
         ("--rewind=pretrained",),
     ],
 )
@@ -134,8 +139,8 @@ def test_the_options_of_the_search_reach_it(folder: Path, options: tuple[str, ..
     for option in options:
         name, value = option.removeprefix("--").split("=")
         if name == "rewind":
-            assert about.rewind == ("step 1" if value == "step" else value)
-        elif name != "rewind-step":
+            assert about.rewind == value
+        else:
             assert told[name] == value
 
 
@@ -144,6 +149,9 @@ def test_a_generator_is_trained_against_a_critic_on_a_folder(folder: Path) -> No
     options = ("--generator=mine", "--data=pictures", "--density=0.5", "--rounds=1", "--steps=1", "--final-steps=1")
     done = run(*options, "--batch=3")
     assert done.exit_code == 0, done.output
+    back = run(*options, "--batch=3", "--rewind=step", "--rewind-step=1", "--out=back")
+    assert back.exit_code == 0, back.output
+    assert read_ticket(Levels(folder / "back").ticket).about.rewind == "step 1"
     assert read_ticket(Levels(folder / "ticket-mine-0.5").ticket).about.data.startswith("3 pictures, SHA-256")
     plan = pruning.generator_plan(
         "mine", "pictures", 3, None, 1, 1, density=0.5, rounds=1, criterion="magnitude", seed=0
@@ -171,6 +179,35 @@ def test_a_mask_is_found_from_the_measurements_of_two_pictures(folder: Path) -> 
     for prior in ("the ticket", "the dense network", *CONTROLS):
         assert len(re.findall(rf"^ +\d+\.\d\d dB  {prior}$", done.output, re.MULTILINE)) == 2
     assert "cs-lip restore" in done.output
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--granularity=channel",), ("the ticket", "the dense network", *CONTROLS[:1], *CONTROLS[2:])),
+        (("--granularity=kernel",), ("the ticket", "the dense network", *CONTROLS)),
+        (("--rewind=learning-rate",), ("the ticket, from its trained weights", "the dense network", *CONTROLS)),
+    ],
+)
+def test_controls_are_of_the_tickets_kind(folder: Path, options: tuple[str, ...], told: tuple[str, ...]) -> None:
+    (name,) = pictures(folder, 1)
+    done = run(*FIT, f"--image={name}", "--simulate", *options)
+    assert done.exit_code == 0, done.output
+    assert re.findall(r"^ +\d+\.\d\d dB  (.*)$", done.output, re.MULTILINE) == list(told)
+
+
+def test_a_random_mask_beside_a_ticket_of_channels_is_one_of_channels(folder: Path) -> None:
+    network = untrained_network("deep_decoder", (3, 64, 64), 0, channels=16)
+    everything = dense_channels(network)
+    mask = channel_mask(network, magnitude(network, everything), 0.4, parent=everything, allocation="uniform")
+    about = about_untrained("deep_decoder", (3, 64, 64), 0, channels=16)
+    ticket = Ticket(mask, None, replace(about, granularity="channel", allocation="uniform"))
+    (control,) = _random_masks(network, ticket, 0).values()
+    assert control.sha256 != mask.sha256
+    assert control.density == pytest.approx(0.4, abs=0.05) and control.density <= 0.4
+    for name, kept in control.kept.items():
+        living, wanted = (int(one.flatten(1).any(1).sum()) for one in (kept, mask.kept[name]))
+        assert abs(living - wanted) <= 1
 
 
 def test_without_the_truth_the_held_out_error_is_told_and_the_oracle_refused(folder: Path) -> None:
@@ -220,6 +257,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "no rounds": (("--generator=mine", "--rounds=0", "--density=0.3"), "rounds"),
     "unknown generator": (("--generator=nobody", "--density=0.3"), "nobody"),
     "a loss that is zero": ((*SHORT, "--density=0.3", "--criterion=snip"), "sensitivity"),
+    "steps by a loss that is zero": ((*SHORT, "--density=0.3", "--rewind=step", "--rewind-step=1"), "learning-rate"),
     "no network": (("--density=0.3",), "one of them"),
     "two networks": ((*SHORT, "--prior=skip", "--density=0.3"), "one of them"),
     "a picture for a generator": ((*SHORT, "--density=0.3", "--image=camera"), "--image goes with --prior"),

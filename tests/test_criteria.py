@@ -339,6 +339,11 @@ def test_where_the_loss_has_no_say_a_weight_is_kept_as_often_as_the_density_says
     alone = BernoulliSettings(steps=300, learning_rate=0.05, divergence=1.0)
     scores = bernoulli(network, mask, lambda line: 0 * line.get_parameter("weight").sum(), 0.1, settings=alone)
     torch.testing.assert_close(scores["weight"].sigmoid(), torch.full((10,), 0.1), rtol=0, atol=0.01)
+    half = Mask({"weight": torch.arange(10) < 5})
+    scores = bernoulli(network, half, lambda line: 0 * line.get_parameter("weight").sum(), 0.4, settings=alone)
+    torch.testing.assert_close(scores["weight"][:5].sigmoid(), torch.full((5,), 0.8), rtol=0, atol=0.01)
+    with pytest.raises(ValueError, match=r"below 0\.5, got 0\.5; try 0\.1"):
+        bernoulli(network, half, lambda line: line.get_parameter("weight").sum(), 0.5)
 
 
 def test_a_learned_mask_lets_an_untrained_network_draw_without_training() -> None:

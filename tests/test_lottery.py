@@ -28,7 +28,7 @@ from cs_lip.recovery.untrained_fit import UntrainedFit
 from cs_lip.seeding import derive_seed, stream
 from cs_lip.tickets import Evidence, Mask, score, select
 from cs_lip.tickets.bernoulli import BernoulliSettings
-from cs_lip.tickets.criteria import AT_INITIALISATION
+from cs_lip.tickets.criteria import AT_INITIALISATION, IN_UNITS_OF_A_LOSS
 from cs_lip.tickets.curvature import snip
 from cs_lip.tickets.levels import Levels
 from cs_lip.tickets.lottery import search
@@ -165,8 +165,28 @@ def test_each_network_of_a_level_is_scored_by_its_own_loss(tmp_path: Path) -> No
     mask = Mask.dense(networks[0])
     scores = [snip(*pair)[name] for pair in zip(networks, [mask] * 2, trainer.losses(0), strict=True)]
     kept = ticket.mask.kept[name]
-    mean = torch.stack(scores).mean(0)
+    mean = torch.stack([one / one.sum() for one in scores]).mean(0)
     assert mean[kept].min() >= mean[~kept].max()
+
+
+@pytest.mark.parametrize("criterion", IN_UNITS_OF_A_LOSS)
+def test_no_picture_has_a_larger_say_for_its_larger_loss(tmp_path: Path, criterion: str) -> None:
+    class Louder(Noise):
+        def losses(self, seed: int) -> Sequence[Callable[[Prunable], Tensor]]:
+            one, other = super().losses(seed)
+            return [lambda network: one(network) ** 2, lambda network: 1000 * other(network) ** 2]
+
+    class Even(Noise):
+        def losses(self, seed: int) -> Sequence[Callable[[Prunable], Tensor]]:
+            return [lambda network, loss=loss: loss(network) ** 2 for loss in super().losses(seed)]
+
+    settings = NoiseSettings(networks=2)
+    louder, even = (
+        find(tmp_path / kind.__name__, kind(settings), rounds=1, trained=False, criterion=criterion).mask.kept
+        for kind in (Louder, Even)
+    )
+    differing = sum(int((louder[name] != even[name]).sum()) for name in louder)
+    assert differing <= 0.01 * sum(kept.numel() for kept in even.values()), "more than rounding"
 
 
 @pytest.mark.parametrize("criterion", AT_INITIALISATION)
@@ -186,6 +206,9 @@ def test_scores_at_initialisation_train_nothing(
     seed = derive_seed(0, "scores/level-1")
     given = [Evidence(loss, 0.4, seed, learning=learning) for loss in trainer.losses(0)]
     scores = [score(criterion, network, dense, evidence) for evidence in given]
+    if criterion in IN_UNITS_OF_A_LOSS:
+        totals = [torch.stack([value.abs().sum() for value in one.values()]).sum() for one in scores]
+        scores = [{name: one[name] / total for name in one} for one, total in zip(scores, totals, strict=True)]
     mean = {name: torch.stack([one[name] for one in scores]).mean(0) for name in scores[0]}
     assert ticket.sha256 == select(mean, 0.4, parent=dense).sha256
     assert ticket.values is None

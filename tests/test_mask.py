@@ -21,6 +21,7 @@ from cs_lip.tickets.controls import (
     shuffled,
 )
 from cs_lip.tickets.mask import Mask
+from cs_lip.tickets.selection import kept_fraction
 
 ROLES = ("input", "hidden", "output")
 SHAPE = (3, 16, 16)
@@ -110,6 +111,19 @@ def test_a_shuffled_mask_keeps_as_many_weights_of_each_layer_but_others() -> Non
     assert control.layers() == mask.layers()
     assert control.sha256 != mask.sha256
     assert control.sha256 == shuffled(mask, seed=2).sha256 != shuffled(mask, seed=3).sha256
+
+
+def test_controls_of_kernels_keep_and_lose_whole_kernels() -> None:
+    dense = Mask.dense(tiny_generator(), ROLES)
+    mask = random_mask(dense, 0.3, seed=1, granularity="kernel")
+    control = shuffled(mask, seed=2, granularity="kernel")
+    for one in (mask, control):
+        for kept in one.kept.values():
+            kernels = kept.flatten(2)
+            assert torch.equal(kernels.any(-1), kernels.all(-1))
+    assert kept_fraction(mask, "kernel") == pytest.approx(0.3, abs=0.01)
+    assert control.sha256 != mask.sha256
+    assert [int(kept.sum()) for kept in control.kept.values()] == [int(kept.sum()) for kept in mask.kept.values()]
 
 
 def test_a_random_mask_is_spread_evenly_over_all_that_the_parent_keeps() -> None:

@@ -18,13 +18,15 @@ from cs_lip.cli.progress import ProgressBar
 from cs_lip.cli.pruning import REWINDS, Plan, generator_plan, untrained_plan
 from cs_lip.cli.untrained_priors import PRIOR_NAMES
 from cs_lip.evaluation.metrics import psnr
-from cs_lip.priors import UntrainedNetwork, load_generator
+from cs_lip.priors import UntrainedNetwork, load_generator, untrained_network
 from cs_lip.priors.catalogue import NAME
 from cs_lip.recovery import recover
 from cs_lip.recovery.untrained_fit import UntrainedFit
 from cs_lip.seeding import derive_seed
 from cs_lip.tickets.allocation import ALLOCATIONS
-from cs_lip.tickets.controls import random_mask, reinitialised, shuffled
+from cs_lip.tickets.channels import channel_mask, dense_channels
+from cs_lip.tickets.controls import deep_decoder_settings, random_mask, reinitialised, shuffled
+from cs_lip.tickets.criteria import CRITERIA, random
 from cs_lip.tickets.distillation import agreement
 from cs_lip.tickets.levels import Levels
 from cs_lip.tickets.lottery import search
@@ -32,6 +34,7 @@ from cs_lip.tickets.mask import Mask
 from cs_lip.tickets.retraining import Level, Step
 from cs_lip.tickets.schedules import SCHEDULES
 from cs_lip.tickets.search_settings import SearchSettings
+from cs_lip.tickets.selection import kept_fraction
 from cs_lip.tickets.store import bundled_tickets, user_tickets_folder
 from cs_lip.tickets.ticket import SUFFIX, Ticket, write_ticket
 from cs_lip.tickets.transfer import measured_layers, ticketed
@@ -44,7 +47,10 @@ GRANULARITIES = ("weight", "kernel", "channel")
 @click.option("--prior", help=f"Search in this untrained network: {PRIOR_NAMES}.")
 @click.option("--density", type=float, required=True, help="Fraction of the weights that the ticket keeps.")
 @click.option(
-    "--criterion", default=SearchSettings.criterion, show_default=True, help="What says which weights matter."
+    "--criterion",
+    default=SearchSettings.criterion,
+    show_default=True,
+    help=f"What says which weights matter: {', '.join(CRITERIA)}.",
 )
 @click.option("--rounds", type=int, help="Levels of pruning.  [default: 20 % of what is left in each]")
 @click.option(
@@ -60,7 +66,10 @@ GRANULARITIES = ("weight", "kernel", "channel")
     help="How layers share the density.  [default: global; uniform for channels]",
 )
 @click.option("--floor", type=float, default=SearchSettings.floor, help="Least fraction of each layer that is kept.")
-@click.option("--roles", help="Layers that may be pruned: input, hidden, output.  [default: hidden]")
+@click.option(
+    "--roles",
+    help="Layers that may be pruned: input, hidden, output; of a StyleGAN2 mapping, style.  [default: hidden]",
+)
 @click.option(
     "--granularity",
     type=click.Choice(GRANULARITIES),
@@ -232,20 +241,34 @@ def _print(plan: Plan, ticket: Ticket) -> None:
 
 
 def _rivals(plan: Plan, ticket: Ticket, network: UntrainedNetwork) -> dict[str, UntrainedNetwork]:
-    """The ticket's network, and what it says something against: the dense one and controls of equal density."""
-    assert isinstance(plan.network, UntrainedNetwork)
-    mask, seed = ticket.mask, plan.settings.seed
-    everything = Mask({name: torch.ones_like(kept) for name, kept in mask.kept.items()})
-    masks = {
-        "a random mask of the same density": random_mask(everything, mask.density, seed),
-        "the mask, shuffled within each layer": shuffled(mask, seed),
-    }
-    priors = {"the ticket": network, "the dense network": plan.network}
-    for told, other in masks.items():
-        priors[told] = copy.deepcopy(plan.network)
+    """The ticket's network, and what it says something against: the dense one and controls of equal density, all from
+    initial weights."""
+    dense, mask, seed = plan.network, ticket.mask, plan.settings.seed
+    assert isinstance(dense, UntrainedNetwork)
+    begun = "" if ticket.values is None else ", from its trained weights"
+    priors = {f"the ticket{begun}": network, "the dense network": dense}
+    for told, other in _random_masks(dense, ticket, seed).items():
+        priors[told] = copy.deepcopy(dense)
         other.apply_(priors[told])
+    priors["the mask, with other initial weights"] = reinitialised(dense, mask, derive_seed(seed, "reinitialised"))
+    parameters = network.parameter_count - sum(int((~kept).sum()) for kept in network.kept.values())
+    small = deep_decoder_settings(dense.image_shape, parameters)
     return priors | {
-        "the mask, with other initial weights": reinitialised(plan.network, mask, derive_seed(seed, "reinitialised"))
+        "a Deep Decoder of as many parameters": untrained_network("deep_decoder", dense.image_shape, seed, **small)
+    }
+
+
+def _random_masks(dense: UntrainedNetwork, ticket: Ticket, seed: int) -> dict[str, Mask]:
+    """Masks that say nothing, of the ticket's granularity and density."""
+    mask, granularity, at_random = ticket.mask, ticket.about.granularity, "a random mask of the same density"
+    if granularity == "channel":
+        everything = dense_channels(dense)
+        scores, allocation = random(everything, seed), ticket.about.allocation
+        return {at_random: channel_mask(dense, scores, mask.density, parent=everything, allocation=allocation)}
+    everything = Mask({name: torch.ones_like(kept) for name, kept in mask.kept.items()})
+    return {
+        at_random: random_mask(everything, kept_fraction(mask, granularity), seed, granularity),
+        "the mask, shuffled within each layer": shuffled(mask, seed, granularity),
     }
 
 

@@ -15,7 +15,7 @@ from cs_lip.operators import Identity
 from cs_lip.priors import Generator, UntrainedNetwork, load_generator
 from cs_lip.recovery import pose
 from cs_lip.tickets.controls import reinitialised
-from cs_lip.tickets.criteria import AT_INITIALISATION, BY_LOSS
+from cs_lip.tickets.criteria import AT_INITIALISATION
 from cs_lip.tickets.distillation import Distillation, DistillationSettings
 from cs_lip.tickets.mask import Mask
 from cs_lip.tickets.norms import absorbed
@@ -71,11 +71,6 @@ def generator_plan(
         ValueError: options that do not go together, no such generator, or fewer pictures than a batch takes.
     """
     rewind = rewind or "learning-rate"
-    if said["criterion"] in BY_LOSS and data is None and rewind != "initial":
-        raise ValueError(
-            f"the criterion {said['criterion']!r} looks at a loss, which is zero where a generator still equals its "
-            "teacher; try --criterion sensitivity, or --rewind initial"
-        )
     settings = SearchSettings(
         rewind=REWINDS[rewind],
         trained=rewind != "initial",

@@ -58,23 +58,28 @@ def bernoulli(
 ) -> Scores:
     """The logits ``l`` of the probabilities with which weights are kept, learned with the weights ``w`` as they are.
 
-    They minimise ``E_m L(m w) + lambda KL(Ber(sigmoid(l)) || Ber(density))`` over masks ``m`` of independent zeros and
-    ones (section 3). Each step draws one relaxed mask, ``sigmoid((l + log u - log(1 - u)) / T)`` with ``u`` uniform
-    (the binary concrete distribution, which is the Gumbel softmax of two classes), and starts from probability 1/2. The
-    mask is then the highest logits, as many as the density says: `cs_lip.tickets.selection.select`.
+    They minimise ``E_m L(m w) + lambda KL(Ber(sigmoid(l)) || Ber(p))`` over masks ``m`` of independent zeros and ones
+    (section 3), with ``p`` the density among the weights that may be kept. Each step draws one relaxed mask,
+    ``sigmoid((l + log u - log(1 - u)) / T)`` with ``u`` uniform (the binary concrete distribution, which is the Gumbel
+    softmax of two classes), and starts from probability 1/2. The mask is then the highest logits, as many as the
+    density says: `cs_lip.tickets.selection.select`.
 
     Args:
         mask: of the weights that it may keep; others that it names stay zero, whatever their scores.
         loss: of the image that the network draws, such as its misfit to measurements.
-        density: of the prior distribution, below 1.
+        density: that the mask will have, of all weights that the present one names, and below its density; in
+            expectation that of the prior distribution.
         seed: of the masks.
         on_step: is told after each step how many were made.
 
     Raises:
-        ValueError: a density out of (0, 1), or a loss that is not finite.
+        ValueError: a density out of (0, 1) or not below that of the mask, or a loss that is not finite.
     """
-    if checked_density(density) == 1:
-        raise ValueError("a learned mask has a density below 1, got 1; try 0.05")
+    if checked_density(density) >= mask.density:
+        raise ValueError(
+            f"a learned mask has a density below {mask.density:.6g}, got {density:.6g}; try {mask.density / 4:.2g}"
+        )
+    prior = density / mask.density
     settings = settings or BernoulliSettings()
     masked, rng = MaskedCopy(network, mask), stream(seed, "bernoulli")
     initial = {name: weight.detach().clone() for name, weight in masked.weights.items()}
@@ -89,7 +94,7 @@ def bernoulli(
         # The chain rule by hand: the loss in the weights, and those in the logits.
         torch.autograd.backward(list(drawn.values()), list(masked.gradient(loss).values()))
         for name, value in logits.items():
-            divergence = divergence_from(density, value)[mask.kept[name]].sum()
+            divergence = divergence_from(prior, value)[mask.kept[name]].sum()
             torch.autograd.backward(settings.divergence * divergence)
         optimiser.step()
         if on_step is not None:

@@ -26,23 +26,27 @@ SPREAD = 0.02
 """Standard deviation of a DCGAN's initial weights (Radford, Metz & Chintala 2016, section 4)."""
 
 DEPTH = 5
-"""How often a Deep Decoder doubles the side, unless somebody says otherwise."""
+"""How often a Deep Decoder doubles the side, unless somebody says otherwise or the image is too small."""
 
 Network = TypeVar("Network", bound=Prunable)
 
 
-def random_mask(parent: Mask, density: float, seed: int = 0) -> Mask:
+def random_mask(parent: Mask, density: float, seed: int = 0, granularity: str = "weight") -> Mask:
     """A mask of exactly this density whose weights are drawn from all that the parent keeps, with equal probability.
+
+    With the granularity ``kernel`` these are kernels, and so is what the density counts.
 
     Raises:
         ValueError: as `cs_lip.tickets.selection.select`.
     """
-    return select(random(parent, seed), density, parent=parent)
+    return select(random(parent, seed), density, parent=parent, granularity=granularity)
 
 
-def shuffled(mask: Mask, seed: int = 0) -> Mask:
-    """A mask that keeps as many weights of each layer, but others: their positions are shuffled."""
-    return Mask({name: _shuffled(kept, stream(seed, f"shuffle/{name}")) for name, kept in mask.kept.items()})
+def shuffled(mask: Mask, seed: int = 0, granularity: str = "weight") -> Mask:
+    """A mask that keeps as many weights (or whole kernels) of each layer, but others: their positions are shuffled."""
+    return Mask(
+        {name: _shuffled(kept, stream(seed, f"shuffle/{name}"), granularity) for name, kept in mask.kept.items()}
+    )
 
 
 def reinitialised(network: Network, mask: Mask, seed: int = 0) -> Network:
@@ -101,7 +105,7 @@ def dcgan_weights(settings: Mapping[str, Any]) -> int:
     return spreading + doubling
 
 
-def deep_decoder_settings(image_shape: Sequence[int], parameters: int, depth: int = DEPTH) -> dict[str, int]:
+def deep_decoder_settings(image_shape: Sequence[int], parameters: int, depth: int | None = None) -> dict[str, int]:
     """The settings of the Deep Decoder whose number of parameters is nearest, those of its norms counted.
 
     With ``k`` channels and ``d`` doublings it has ``(d + 1)(k^2 + 2 k) + channels * k`` of them.
@@ -109,14 +113,15 @@ def deep_decoder_settings(image_shape: Sequence[int], parameters: int, depth: in
     Args:
         image_shape: ``(channels, height, width)``.
         parameters: of the network that it is compared with, such as what a ticket keeps, its biases and norms.
-        depth: ``d``.
+        depth: ``d``; None for 5, or as many as leave two pixels a side.
 
     Raises:
         ValueError: less than one parameter, or no image shape.
     """
     if parameters < 1:
         raise ValueError(f"the parameters of a network must be 1 or more, got {parameters}; try 100000")
-    colours, _, _ = checked_shape(image_shape)
+    colours, *sides = checked_shape(image_shape)
+    depth = min(DEPTH, max(1, math.ceil(math.log2(min(sides))) - 1)) if depth is None else depth
     layers = depth + 1
 
     def off(channels: int) -> int:
@@ -128,9 +133,9 @@ def deep_decoder_settings(image_shape: Sequence[int], parameters: int, depth: in
     return {"channels": min(max(1, root), root + 1, key=off), "depth": depth}
 
 
-def _shuffled(kept: Tensor, rng: torch.Generator) -> Tensor:
-    order = torch.randperm(kept.numel(), generator=rng).to(kept.device)
-    return kept.flatten()[order].reshape(kept.shape)
+def _shuffled(kept: Tensor, rng: torch.Generator, granularity: str) -> Tensor:
+    units = kept.flatten() if granularity == "weight" else kept.flatten(0, 1)
+    return units[torch.randperm(len(units), generator=rng).to(kept.device)].reshape(kept.shape)
 
 
 @torch.no_grad()

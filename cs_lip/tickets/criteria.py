@@ -69,6 +69,9 @@ def random(mask: Mask, seed: int = 0) -> Scores:
 BY_LOSS = ("snip", "grasp", "taylor", "bernoulli")
 """Criteria that look at a loss."""
 
+IN_UNITS_OF_A_LOSS = ("snip", "grasp", "taylor")
+"""Criteria whose scores are as large as the loss is."""
+
 AT_INITIALISATION = ("snip", "grasp", "synflow", "bernoulli")
 """Criteria that their authors apply to weights that nothing has trained yet."""
 

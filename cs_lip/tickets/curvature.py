@@ -58,7 +58,7 @@ def snip(network: Prunable, mask: Mask, loss: Loss) -> Scores:
     """``|w dL/dw|`` at the masked network: how much the loss changes with the presence of a weight.
 
     Connection sensitivity (Lee, Ajanthan & Torr, ICLR 2019, arXiv 1810.02340, equations 4 to 6), without their division
-    by the sum of all, which changes no order.
+    by the sum of all, which changes no order; a search that averages over several networks makes up for it.
     """
     masked = MaskedCopy(network, mask)
     gradient = masked.gradient(loss)

@@ -51,13 +51,14 @@ class DistillationSettings:
 class Distillation:
     """A `Trainer` that needs no data: the dense generator ``T`` teaches the sparse one ``S``.
 
-    Minimised by Adam over the surviving weights of ``S``, in evaluation mode, is the mean over fresh latents ``z`` of::
+    Minimised by Adam over the surviving weights of ``S``, in evaluation mode, is over a batch of fresh latents ``z``::
 
         |S(z) - T(z)|_1 / n + pyramid Lap(S(z) - T(z)) + vjp |J_S^T u - J_T^T u|^2 / |J_T^T u|^2
 
-    where ``n`` counts the values of an image, ``Lap`` is `pyramid_distance` and ``J^T u`` are the gradients of ``<G(z),
-    u>`` by ``z`` for a random image ``u``, from which a search of latents lives. Norms are absorbed afterwards (see
-    `cs_lip.tickets.norms.absorb_`), so that magnitudes of weights mean the same after each training.
+    where norms are over the whole batch and ``n`` counts its values, ``Lap`` is `pyramid_distance` and ``J^T u`` are
+    the gradients of ``<G(z), u>`` by ``z`` for random images ``u``, from which a search of latents lives. Batch norms
+    are absorbed afterwards (see `cs_lip.tickets.norms.absorb_`), so that magnitudes of weights mean the same after each
+    training.
 
     Args:
         teacher: is used as it is folded, and not changed.

@@ -16,7 +16,7 @@ from cs_lip.priors.prunable import Prunable
 from cs_lip.seeding import derive_seed
 from cs_lip.tickets.bernoulli import BernoulliSettings
 from cs_lip.tickets.channels import channel_mask, dense_channels
-from cs_lip.tickets.criteria import BY_LOSS, Evidence, magnitude, score
+from cs_lip.tickets.criteria import BY_LOSS, IN_UNITS_OF_A_LOSS, Evidence, magnitude, score
 from cs_lip.tickets.curvature import Loss, Scores
 from cs_lip.tickets.levels import Levels, open_levels
 from cs_lip.tickets.mask import Mask
@@ -25,6 +25,9 @@ from cs_lip.tickets.search_settings import SearchSettings
 from cs_lip.tickets.selection import select
 from cs_lip.tickets.synflow import check_linearisable
 from cs_lip.tickets.ticket import About, Ticket, read_ticket, write_ticket
+
+LEAST_LOSS = 1e-6
+"""Below it the loss of images in [0, 1] is rounding, and the network already what its training would lead to."""
 
 
 def search(
@@ -88,6 +91,8 @@ def _check(network: Prunable, settings: SearchSettings, trainer: Trainer) -> Non
             f"the criterion {settings.criterion!r} looks at a loss, and this training has none of its own; try "
             "'magnitude' or 'sensitivity'"
         )
+    if settings.trained and (settings.criterion in BY_LOSS or settings.rewind == "step"):
+        _check_learnable(network, settings, trainer)
     if trainer.count > 1 and (settings.rewind != "start" or settings.final_steps):
         raise ValueError(
             f"the training gives {trainer.count} networks, which share a mask but no weights that could be kept; try "
@@ -95,11 +100,31 @@ def _check(network: Prunable, settings: SearchSettings, trainer: Trainer) -> Non
         )
 
 
+def _check_learnable(network: Prunable, settings: SearchSettings, trainer: Trainer) -> None:
+    """Refuse to score or to train by a loss that is zero: its gradient is the rounding's, of which Adam makes whole
+    steps.
+
+    Raises:
+        ValueError: the network comes with a loss of zero, as a generator does that still equals its teacher.
+    """
+    losses = [abs(float(loss(copy.deepcopy(network)).detach())) for loss in trainer.losses(settings.seed)]
+    if not losses or max(losses) >= LEAST_LOSS:
+        return
+    reason, attempt = "rewinding to a step trains the dense network first", "the rewinding 'learning-rate'"
+    if settings.criterion in BY_LOSS:
+        reason, attempt = f"the criterion {settings.criterion!r} looks at a loss", "the criterion 'sensitivity'"
+    raise ValueError(
+        f"{reason}, and the loss is zero ({max(losses):.1g}) where a generator still equals its teacher; try "
+        f"{attempt}, or --rewind initial"
+    )
+
+
 def _record(settings: SearchSettings, trainer: Trainer, about: About) -> dict[str, Any]:
     """All that the numbers of a search depend on."""
     told = asdict(about)
     network = {name: told[name] for name in ("prior", "architecture", "settings", "base_sha256", "data", "seeds")}
-    return asdict(settings) | {"trainer": asdict(trainer.settings), "network": network}
+    said = {name: value for name, value in asdict(settings).items() if name not in ("trained", "rewind_step")}
+    return said | {"rewind": settings.rewound_to, "trainer": asdict(trainer.settings), "network": network}
 
 
 class _Found:
@@ -172,7 +197,8 @@ class _Found:
         write_ticket(self.levels.level(index), self._ticket(values))
 
     def _scores(self, networks: Sequence[Prunable], index: int) -> Scores:
-        """The mean of the networks' scores, each by its own loss."""
+        """The mean of the networks' scores, each by its own loss, and of each where they are in units of the loss the
+        fractions of its sum, so that no picture has a larger say."""
         settings = self.settings
         losses: Sequence[Loss | None] = [None] * len(networks)
         if settings.criterion in BY_LOSS:
@@ -188,6 +214,8 @@ class _Found:
             score(settings.criterion, network, self.mask, evidence)
             for network, evidence in zip(networks, given, strict=True)
         ]
+        if len(scores) > 1 and settings.criterion in IN_UNITS_OF_A_LOSS:
+            scores = [_fractions(one) for one in scores]
         return {name: torch.stack([one[name] for one in scores]).mean(0) for name in scores[0]}
 
     def _told(self, index: int, steps: int, network: int, networks: int) -> Callable[[int], None]:
@@ -254,6 +282,12 @@ def _read(path: Path) -> Ticket:
     except ValueError as error:
         reason = str(error).removeprefix(f"{path} ").partition("; try")[0]
         raise ValueError(f"{path} is damaged ({reason:.160}); try to remove it, and it is found again") from None
+
+
+def _fractions(scores: Scores) -> Scores:
+    """Scores over the sum of their magnitudes, as SNIP's equation 6 has them; zeros stay."""
+    total = torch.stack([value.abs().sum() for value in scores.values()]).sum()
+    return {name: value / total if total > 0 else value for name, value in scores.items()}
 
 
 def _selected(network: Prunable, scores: Scores, density: float, parent: Mask, settings: SearchSettings) -> Mask:

@@ -29,8 +29,8 @@ class SearchSettings:
             names those that `cs_lip.tickets.channels.dense_channels` does.
         rewind: before each training the surviving weights go back to those that the network came with (``start``), to
             those that it had after ``rewind_step`` steps of dense training (``step``: Frankle, Dziugaite, Roy & Carbin,
-            ICML 2020), or stay, and only the learning rate begins anew (``learning-rate``: Renda, Frankle & Carbin,
-            ICLR 2020).
+            ICML 2020, whose schedule of the learning rate goes on from that step, where it begins anew here), or stay,
+            and only the learning rate begins anew (``learning-rate``: Renda, Frankle & Carbin, ICLR 2020).
         rewind_step: see there.
         trained: the network comes trained, so that the first level scores it as it is.
         at_initialisation: the levels score the weights that the network came with, and train nothing, as the authors of
@@ -86,8 +86,9 @@ class SearchSettings:
             raise ValueError(f"there is no rewinding to {self.rewind!r:.40}; try one of {', '.join(get_args(Rewind))}")
         if (self.rewind == "step") != (self.rewind_step > 0) or self.rewind_step > self.steps:
             raise ValueError(
-                f"rewinding to {self.rewind!r} and step {self.rewind_step} of {self.steps} do not go together; try the "
-                "rewinding 'step' (--rewind step) with a step from 1 to the number of steps (--rewind-step 100)"
+                f"rewinding to {self.rewound_to!r} and a rewind step of {self.rewind_step} of {self.steps} do not go "
+                "together; try the rewinding 'step' (--rewind step) with a step from 1 to the number of steps "
+                "(--rewind-step 100)"
             )
 
     @property
