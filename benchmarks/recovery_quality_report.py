@@ -35,8 +35,22 @@ PANELS = (
 )
 """The solvers of the upper and of the lower panels: more lines with bands than these are not legible."""
 
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
-MARKERS = "os^Dv<>X"
+LOOKS = {
+    "auto": ("#000000", "o"),
+    "image-adaptive": ("#0072B2", "s"),
+    "tv": ("#D55E00", "^"),
+    "lasso-wavelet": ("#009E73", "D"),
+    "lasso-dct": ("#CC79A7", "v"),
+    "latent-search": ("#56B4E9", "s"),
+    "intermediate-layers": ("#E69F00", "^"),
+    "sparse-deviation": ("#882255", "D"),
+    "linear-estimate": ("#7F7F7F", "v"),
+    "npgd": ("#332288", "<"),
+    "omp": ("#117733", ">"),
+    "csgm": ("#AA4499", "X"),
+}
+"""Colour and marker of every solver."""
+
 TICKS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
@@ -170,16 +184,17 @@ def figure(results: Results) -> Figure:
 
 
 def _plot_errors(axis: Axes, results: Results, panel: Sequence[str], group: Sequence[str]) -> None:
-    for place, solver in enumerate(panel):
+    for solver in panel:
         at = [m for m in results.counts if results.psnr(m, solver, group)]
         if not at:
             continue
         means, reach = np.array([interval(results.psnr(m, solver, group)) for m in at]).T
         # Thick and underneath, so that the solver whose result it took shows on top of it.
         width, layer = (4.0, 2.0) if solver == "auto" else (1.4, 2.5)
-        look: dict[str, Any] = {"color": COLOURS[place], "linewidth": width, "zorder": layer}
-        axis.plot(at, rmse(means), marker=MARKERS[place], markersize=5, label=solver, **look)
-        axis.fill_between(at, rmse(means + reach), rmse(means - reach), alpha=0.1, linewidth=0, color=COLOURS[place])
+        colour, marker = LOOKS[solver]
+        look: dict[str, Any] = {"color": colour, "linewidth": width, "zorder": layer}
+        axis.plot(at, rmse(means), marker=marker, markersize=5, label=solver, **look)
+        axis.fill_between(at, rmse(means + reach), rmse(means - reach), alpha=0.1, linewidth=0, color=colour)
     axis.set_xscale("log")
     axis.set_yscale("log")
     axis.set_xticks(results.counts, [f"{m:,}" for m in results.counts], fontsize=8.5)

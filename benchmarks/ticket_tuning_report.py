@@ -111,7 +111,7 @@ def _remarks(rows: Rows, variants: Sequence[str], config: dict[str, Any], comman
 
 
 def figure(rows: Rows, config: dict[str, Any]) -> Figure:
-    """The gain over tuning all weights against the fraction of weights that move; bands of 95 % over the pictures."""
+    """The gain over tuning all weights against the fraction of weights that move; bars of 95 % over the pictures."""
     scale = config["scale"]
     there = {tuple(cell.split("/")[:2]) for cell in rows}
     counts = [m for m in sorted(scale["measurements"]) if any(str(m) == count for count, _ in there)]
@@ -152,10 +152,12 @@ def _panel(axis: Axes, rows: Rows, m: int, noise: float) -> bool:
         places, levels = [share for share, _, _ in points], [gain.estimate for _, gain, _ in points]
         style = "-" if kind in LOOKS else "none"
         axis.plot(places, levels, linestyle=style, marker=marker, color=colour, markersize=6, label=label)
-        if kind in LOOKS:
-            low, high = [gain.low for _, gain, _ in points], [gain.high for _, gain, _ in points]
-            axis.fill_between(places, low, high, color=colour, alpha=0.13, linewidth=0)
-        else:
+        spread = [
+            [gain.estimate - gain.low for _, gain, _ in points],
+            [gain.high - gain.estimate for _, gain, _ in points],
+        ]
+        axis.errorbar(places, levels, spread, fmt="none", ecolor=colour, elinewidth=1, capsize=3, alpha=0.6)
+        if kind in LAYERS:
             for share, gain, name in points:
                 place = (4, 3) if kind == "layer" else (4, -10)
                 text = name.partition("-")[2]
@@ -163,10 +165,7 @@ def _panel(axis: Axes, rows: Rows, m: int, noise: float) -> bool:
     axis.axhline(0, color="black", linewidth=0.8)
     axis.axhline(GOAL_DB, color="black", linewidth=0.8, linestyle=":")
     axis.set_xscale("log")
-    # Linear to 1 dB, where the question is decided, and logarithmic beyond.
-    axis.set_yscale("symlog", linthresh=1.0, linscale=1.5)
     axis.margins(y=0.1)
-    axis.set_yticks([-4, -2, -1, -0.5, 0, 0.5, 1], ["-4", "-2", "-1", "-0.5", "0", "0.5", "1"])
     axis.set_xticks(SHARES, [f"{share:g}" for share in SHARES])
     axis.minorticks_off()
     axis.grid(alpha=0.3)

@@ -53,7 +53,7 @@ def centred(mask: Tensor) -> Tensor:
 
 def panels(photograph: Tensor) -> dict[str, Tensor]:
     """Name -> picture: rows of A, masks, or what the operator makes of the photograph."""
-    low = MatrixOperator(np.tri(SIDE * 2, SIDE * SIDE, dtype=np.float32), SHAPE)
+    rays = MatrixOperator(x_rays(), SHAPE)
     block = BlockDiagonal(SHAPE, Gaussian((16, 16), 8, seed=0))
     return {
         "Gaussian: a row": row(Gaussian(SHAPE, 8, seed=0)),
@@ -61,7 +61,7 @@ def panels(photograph: Tensor) -> dict[str, Tensor]:
         "StudentT(3): a row": row(StudentT(SHAPE, 8, seed=0, degrees_of_freedom=3)),
         "LogNormal(1): a row": row(LogNormal(SHAPE, 8, seed=0, sigma=1.0)),
         "SparseRandom, 8 a column: a row": row(SparseRandom(SHAPE, 100, seed=0, nonzeros_per_column=8)),
-        "MatrixOperator: a row": row(low, 100),
+        "MatrixOperator, X-rays: a row": row(rays, 40),
         "Fourier, uniform": centred(SubsampledFourier(SHAPE, 800, seed=0).mask),
         "Fourier, centre": centred(SubsampledFourier(SHAPE, 800, seed=0, pattern="centre").mask),
         "Fourier.lines(4, 0.08)": centred(
@@ -83,6 +83,14 @@ def panels(photograph: Tensor) -> dict[str, Tensor]:
         "Blur, Gaussian, circular": Blur(SHAPE, gaussian_kernel(2))(photograph),
         "Blur, motion, reflect": Blur(SHAPE, motion_kernel(15, 30), border="reflect")(photograph),
     }
+
+
+def x_rays() -> np.ndarray:
+    """A matrix of one's own: sums along parallel lines, as a scanner measures them at one angle."""
+    x, y = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
+    across = np.cos(np.pi / 6) * x + np.sin(np.pi / 6) * y
+    places = np.linspace(across.min(), across.max(), SIDE)
+    return (np.abs(across.ravel() - places[:, None]) < 1).astype(np.float32)
 
 
 def disc() -> Tensor:

@@ -12,6 +12,17 @@ from cs_lip.report.curves import MOST_PANELS, label_numbers, plot_means
 from cs_lip.report.groups import condition_names, condition_of, grouped, mean_of
 from cs_lip.report.style import INK, add_legend, look, new_figure, tidy
 
+DASHES = (
+    (0, (1, 2)),
+    (0, (4, 2)),
+    (0, (8, 2)),
+    (0, (4, 2, 1, 2)),
+    (0, (8, 2, 1, 2)),
+    (0, (4, 1, 1, 1, 1, 1)),
+    (0, (1, 5)),
+)
+"""Of the lines across: every one looks different, up to seven."""
+
 
 @dataclass(frozen=True, order=True)
 class Family:
@@ -79,7 +90,7 @@ def _draw(axis: Axes, rows: Sequence[Row], families: Sequence[Family]) -> None:
     across = grouped([row for row in rows if not row.prior], _rival)
     for number, ((solver, fidelity, m), rivals) in enumerate(across.items()):
         if (mean := mean_of(rivals, "psnr")) is not None:
-            style = (0, (1 + number % 4, 2))
+            style = DASHES[number % len(DASHES)]
             if not math.isnan(mean.low):
                 axis.axhspan(mean.low, mean.high, color=INK, alpha=0.08, linewidth=0)
             named = f", {fidelity}" if len({row.fidelity for row in rows}) > 1 else ""

@@ -40,6 +40,9 @@ def inspection_figure(inspection: Inspection, title: str) -> Figure:
     for column, representation in enumerate(shown):
         upper, lower = (figure.add_subplot(places[row, column]) for row in range(2))
         _show_representation(upper, lower, representation)
+        if column == 0:
+            upper.set_ylabel("given", fontsize=9)
+            lower.set_ylabel("nearest image", fontsize=9)
     return figure
 
 
