@@ -17,6 +17,9 @@ from cs_lip.tickets.curvature import Loss, MaskedCopy, Scores
 from cs_lip.tickets.mask import Mask
 from cs_lip.tickets.schedules import checked_density
 
+HIGHEST_PRIOR = 1 - 1e-6
+"""Probability to keep a weight, where nearly all that are left will be kept: a divergence from 1 itself is infinite."""
+
 
 @dataclass(frozen=True)
 class BernoulliSettings:
@@ -67,19 +70,17 @@ def bernoulli(
     Args:
         mask: of the weights that it may keep; others that it names stay zero, whatever their scores.
         loss: of the image that the network draws, such as its misfit to measurements.
-        density: that the mask will have, of all weights that the present one names, and below its density; in
-            expectation that of the prior distribution.
+        density: that the mask will have, of all weights that the present one names, below 1; so ``p`` is this over
+            the density of the present one.
         seed: of the masks.
         on_step: is told after each step how many were made.
 
     Raises:
-        ValueError: a density out of (0, 1) or not below that of the mask, or a loss that is not finite.
+        ValueError: a density out of (0, 1), or a loss that is not finite.
     """
-    if checked_density(density) >= mask.density:
-        raise ValueError(
-            f"a learned mask has a density below {mask.density:.6g}, got {density:.6g}; try {mask.density / 4:.2g}"
-        )
-    prior = density / mask.density
+    if checked_density(density) == 1:
+        raise ValueError("a learned mask has a density below 1, got 1; try 0.05")
+    prior = min(density / mask.density, HIGHEST_PRIOR)
     settings = settings or BernoulliSettings()
     masked, rng = MaskedCopy(network, mask), stream(seed, "bernoulli")
     initial = {name: weight.detach().clone() for name, weight in masked.weights.items()}
