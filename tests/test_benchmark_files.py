@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -96,3 +97,62 @@ def test_a_cell_whose_process_died_is_open_again(tmp_path: Path) -> None:
     dying.wait()
     assert other.wait(60) == 0
     assert lines(tmp_path) == {str(cell): ["other"] for cell in range(6)}
+
+
+# Rows of earlier code
+
+
+@pytest.fixture
+def carrying(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import carry_over
+
+    return carry_over
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "cell", "method"),
+    [
+        ("tickets", "dense", "dense"),
+        ("tickets", "magnitude-global/0.05/0", "magnitude-global"),
+        ("tickets", "speed/0.1", "channels"),
+        ("lip", "denoise/astronaut/from-inpaint/7", "from"),
+        ("ticket_tuning", "500/0.05/search-own-0.2", "search-own"),
+        ("ticket_tuning", "500/0.05/layer-2", "layer"),
+    ],
+)
+def test_a_cell_tells_its_method(carrying: ModuleType, benchmark: str, cell: str, method: str) -> None:
+    assert carrying.method_of(benchmark, cell) == method
+
+
+def test_rows_are_carried_over_where_both_versions_give_the_same_numbers(carrying: ModuleType, tmp_path: Path) -> None:
+    then = {
+        "configuration": {"code": "a", "seed": 1},
+        "rows": {"snip/0.2/0": {"psnr": 1.0, "seconds": 3.0}, "grasp/0.2/0": {"psnr": 1.0}},
+    }
+    now = {
+        "configuration": {"code": "b", "seed": 1},
+        "rows": {"snip/0.2/0": {"psnr": 1.0, "seconds": 4.0}, "grasp/0.2/0": {"psnr": 1.5}, "new/0.2/0": {"psnr": 2.0}},
+    }
+    stored = [
+        ("snip/0.5/0", "a", {"psnr": 20.0}),
+        ("grasp/0.5/0", "a", {"psnr": 21.0}),
+        ("snip/0.2/0", "a", {"psnr": 22.0}),
+        ("snip/0.2/0", "b", {"psnr": 22.0}),
+        ("snip/0.1/0", "older", {"psnr": 23.0}),
+        ("snip/0.05/0", "a", {"psnr": 24.0, "code": "first"}),
+    ]
+    log = tmp_path / "tickets.jsonl"
+    lines = [
+        json.dumps({"configuration": {"code": code, "seed": 1}, "cell": cell, "row": row}) for cell, code, row in stored
+    ]
+    log.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert carrying.differing("tickets", then, now) == {"grasp", "new"}
+    assert carrying.carry(log, "tickets", then, now) == 2
+    after = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert [entry["configuration"]["code"] for entry in after] == ["b", "a", "a", "b", "older", "b"]
+    assert after[0]["row"] == {"psnr": 20.0, "code": "a"}
+    assert after[5]["row"] == {"psnr": 24.0, "code": "first"}
+    now["configuration"]["seed"] = 2
+    with pytest.raises(click.ClickException, match="another seed"):
+        carrying.carry(log, "tickets", then, now)
