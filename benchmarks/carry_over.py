@@ -4,7 +4,7 @@ Run it with ``python benchmarks/carry_over.py COMMIT``, some ten minutes on two 
 code measured the rows of ``tickets.py``, ``ticket_tuning.py`` and ``lip.py`` that are stored. Both versions run every
 method of the three for a few steps. Rows of methods whose numbers are the same to the last bit go on under the hash of
 today's code and tell in ``code`` which one measured them; the others stay with the old one, and are measured anew by
-the next run of their benchmark.
+the next run of their benchmark. Times are carried over too, though bits say nothing of them.
 """
 
 import json
@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
+from results_files import appending, stored_entries
 
 from cs_lip.files import atomic_path
 
@@ -94,18 +95,17 @@ def method_of(benchmark: str, cell: str) -> str:
     return method.rstrip("0123456789.").removesuffix("-")
 
 
-def differing(benchmark: str, then: Run, now: Run) -> set[str]:
-    """The methods of which some number is another one now, times aside, or that only one of the two has."""
+def compared(benchmark: str, then: Run, now: Run) -> dict[str, bool]:
+    """Whether all numbers of a method are the same in both runs, times aside; of every method that one of them made."""
 
     def numbers(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None if row is None else {key: value for key, value in row.items() if "seconds" not in key}
 
-    cells = then["rows"].keys() | now["rows"].keys()
-    return {
-        method_of(benchmark, cell)
-        for cell in cells
-        if numbers(then["rows"].get(cell)) != numbers(now["rows"].get(cell))
-    }
+    same: dict[str, bool] = {}
+    for cell in then["rows"].keys() | now["rows"].keys():
+        method, equal = method_of(benchmark, cell), numbers(then["rows"].get(cell)) == numbers(now["rows"].get(cell))
+        same[method] = same.get(method, True) and equal
+    return same
 
 
 def carry(log: Path, benchmark: str, then: Run, now: Run) -> int:
@@ -117,21 +117,23 @@ def carry(log: Path, benchmark: str, then: Run, now: Run) -> int:
     old, new = then["configuration"], now["configuration"]
     if other := [key for key in new if key != "code" and new[key] != old.get(key)]:
         raise click.ClickException(f"{benchmark} has another {other[0]} now, so its rows are of another benchmark")
-    changed = differing(benchmark, then, now)
-    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    there = {entry["cell"] for entry in entries if entry["configuration"] == new}
-    carried = [
-        entry
-        for entry in entries
-        if entry["configuration"] == old and entry["cell"] not in there
-        if method_of(benchmark, entry["cell"]) not in changed
-    ]
-    for entry in carried:
-        entry["row"].setdefault("code", old["code"])
-        entry["configuration"] = new
-    with atomic_path(log) as temporary:
-        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
-    click.echo(f"{benchmark}: {len(carried)} rows carried over; other numbers now: {', '.join(sorted(changed)) or '-'}")
+    same = compared(benchmark, then, now)
+    with appending(log):
+        entries = list(stored_entries(log))
+        there = {entry["cell"] for entry in entries if entry["configuration"] == new}
+        carried = [
+            entry
+            for entry in entries
+            if entry["configuration"] == old and entry["cell"] not in there
+            if same.get(method_of(benchmark, entry["cell"]))
+        ]
+        for entry in carried:
+            entry["row"].setdefault("code", old["code"])
+            entry["configuration"] = new
+        with atomic_path(log) as temporary:
+            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+    changed = ", ".join(sorted(method for method, equal in same.items() if not equal))
+    click.echo(f"{benchmark}: {len(carried)} rows carried over; other numbers now: {changed or '-'}")
     return len(carried)
 
 

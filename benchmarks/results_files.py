@@ -34,10 +34,11 @@ def code_hash(parts: Sequence[str]) -> str:
 def stored_rows(path: Path, config: dict[str, Any]) -> dict[str, Row]:
     """The rows of the same configuration by cell; a line that a crash cut short is passed over."""
     wanted = json.loads(json.dumps(config))
-    return {entry["cell"]: entry["row"] for entry in _entries(path) if entry["configuration"] == wanted}
+    return {entry["cell"]: entry["row"] for entry in stored_entries(path) if entry["configuration"] == wanted}
 
 
-def _entries(path: Path) -> Iterator[dict[str, Any]]:
+def stored_entries(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a log, ``configuration``, ``cell`` and ``row``; one that a crash cut short is passed over."""
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             yield json.loads(line)
@@ -92,6 +93,11 @@ def claimed(folder: Path, work: str, *, patient: bool = True) -> FileLock:
     return FileLock(folder / f"{hashlib.sha256(work.encode()).hexdigest()[:16]}.lock", blocking=patient)
 
 
+def appending(log: Path) -> FileLock:
+    """A lock for a ``with`` block in which nobody else writes to a log."""
+    return claimed(_taken(log), "a line")
+
+
 def _taken(log: Path) -> Path:
     return log.with_name(f"{log.stem}-taken")
 
@@ -102,7 +108,7 @@ def _rows_so_far(log: Path, config: dict[str, Any], todo: Mapping[str, Callable[
 
 
 def append_row(path: Path, config: dict[str, Any], cell: str, row: Row) -> None:
-    with claimed(_taken(path), "a line"), path.open("a+", encoding="utf-8") as file:
+    with appending(path), path.open("a+", encoding="utf-8") as file:
         # A line that a crash cut short must not swallow the new one.
         cut_short = path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
         file.write(("\n" if cut_short else "") + json.dumps({"configuration": config, "cell": cell, "row": row}) + "\n")

@@ -141,16 +141,17 @@ def test_rows_are_carried_over_where_both_versions_give_the_same_numbers(carryin
         ("snip/0.2/0", "b", {"psnr": 22.0}),
         ("snip/0.1/0", "older", {"psnr": 23.0}),
         ("snip/0.05/0", "a", {"psnr": 24.0, "code": "first"}),
+        ("taylor/0.2/0", "a", {"psnr": 25.0}),
     ]
     log = tmp_path / "tickets.jsonl"
     lines = [
         json.dumps({"configuration": {"code": code, "seed": 1}, "cell": cell, "row": row}) for cell, code, row in stored
     ]
-    log.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    assert carrying.differing("tickets", then, now) == {"grasp", "new"}
+    log.write_text("\n".join(lines) + "\n" + lines[0][:20], encoding="utf-8")
+    assert carrying.compared("tickets", then, now) == {"snip": True, "grasp": False, "new": False}
     assert carrying.carry(log, "tickets", then, now) == 2
     after = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    assert [entry["configuration"]["code"] for entry in after] == ["b", "a", "a", "b", "older", "b"]
+    assert [entry["configuration"]["code"] for entry in after] == ["b", "a", "a", "b", "older", "b", "a"]
     assert after[0]["row"] == {"psnr": 20.0, "code": "a"}
     assert after[5]["row"] == {"psnr": 24.0, "code": "first"}
     now["configuration"]["seed"] = 2

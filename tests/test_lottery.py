@@ -342,6 +342,16 @@ def test_a_search_with_other_settings_is_refused(tmp_path: Path, changed: dict[s
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_search_whose_network_comes_trained_is_another_one(tmp_path: Path) -> None:
+    asked = {"rewind": "learning-rate", "rounds": 1}
+    find(tmp_path / "out", trained=False, **asked)
+    with pytest.raises(ValueError, match="trained is False, not True"):
+        find(tmp_path / "out", trained=True, **asked)
+    find(tmp_path / "other", trained=False, rounds=1)
+    with pytest.raises(ValueError, match="rewind is initial, not pretrained"):
+        find(tmp_path / "other", trained=True, rounds=1)
+
+
 def test_folders_that_hold_something_else_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"other work \(notes.txt\)") as refused:

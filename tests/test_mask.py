@@ -203,6 +203,13 @@ def test_a_deep_decoder_has_the_nearest_number_of_parameters(parameters: int, co
             assert off <= abs(DeepDecoder(shape, channels=channels, depth=depth).parameter_count - parameters)
 
 
+@pytest.mark.parametrize(("side", "depth"), [(3, 1), (16, 3), (17, 4), (48, 5), (64, 5), (200, 5)])
+def test_a_deep_decoder_is_as_deep_as_the_image_allows(side: int, depth: int) -> None:
+    found = deep_decoder_settings((3, side, 2 * side), 500)
+    assert found["depth"] == depth
+    assert DeepDecoder((3, side, 2 * side), **found).image_shape == (3, side, 2 * side)
+
+
 def test_networks_of_no_size_are_refused() -> None:
     for refusing in (
         lambda: narrow_dcgan_settings({"widths": (4, 4, 3)}, 0),

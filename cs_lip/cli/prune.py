@@ -241,8 +241,8 @@ def _print(plan: Plan, ticket: Ticket) -> None:
 
 
 def _rivals(plan: Plan, ticket: Ticket, network: UntrainedNetwork) -> dict[str, UntrainedNetwork]:
-    """The ticket's network, and what it says something against: the dense one and controls of equal density, all from
-    initial weights."""
+    """The ticket's network, and what it says something against, from initial weights: the dense one and controls of
+    equal density."""
     dense, mask, seed = plan.network, ticket.mask, plan.settings.seed
     assert isinstance(dense, UntrainedNetwork)
     begun = "" if ticket.values is None else ", from its trained weights"
@@ -259,15 +259,18 @@ def _rivals(plan: Plan, ticket: Ticket, network: UntrainedNetwork) -> dict[str, 
 
 
 def _random_masks(dense: UntrainedNetwork, ticket: Ticket, seed: int) -> dict[str, Mask]:
-    """Masks that say nothing, of the ticket's granularity and density."""
-    mask, granularity, at_random = ticket.mask, ticket.about.granularity, "a random mask of the same density"
+    """Masks that say nothing, of the ticket's granularity and density; whole channels reach it from below."""
+    mask, granularity = ticket.mask, ticket.about.granularity
     if granularity == "channel":
         everything = dense_channels(dense)
         scores, allocation = random(everything, seed), ticket.about.allocation
-        return {at_random: channel_mask(dense, scores, mask.density, parent=everything, allocation=allocation)}
+        chosen = channel_mask(dense, scores, mask.density, parent=everything, allocation=allocation)
+        return {f"random channels, density {chosen.density:.3f}": chosen}
     everything = Mask({name: torch.ones_like(kept) for name, kept in mask.kept.items()})
     return {
-        at_random: random_mask(everything, kept_fraction(mask, granularity), seed, granularity),
+        "a random mask of the same density": random_mask(
+            everything, kept_fraction(mask, granularity), seed, granularity
+        ),
         "the mask, shuffled within each layer": shuffled(mask, seed, granularity),
     }
 

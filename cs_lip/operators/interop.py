@@ -31,8 +31,8 @@ def to_scipy(A: LinearOperator) -> SciPyOperator:
     """``A`` as a ``scipy.sparse.linalg.LinearOperator`` of shape (A.m, A.n) between vectors of real numbers.
 
     It computes where ``A`` is and in its dtype, float64 where ``A`` holds no numbers; vectors go in and come out as
-    NumPy arrays, and a complex one is refused with a ValueError. Time and memory are those of ``A``, and a copy of each
-    vector. No gradients.
+    NumPy arrays, and a complex one is refused with a ValueError. The result's ``dtype`` is that of the moment: convert
+    ``A`` first. Time and memory are those of ``A``, and a copy of each vector. No gradients.
 
     >>> image, *_ = scipy.sparse.linalg.lsqr(to_scipy(A), y.numpy())  # doctest: +SKIP
     """

@@ -232,7 +232,8 @@ class LinearOperator(nn.Module, ABC):
 
         By LSQR (Paige & Saunders 1982): it stops where |A x - y| is ``tolerance`` times |y| + |A| |x|, or where
         |A^H r| is ``tolerance`` times |A| |r| for the residual r, each image for itself. Differentiable in y, backward
-        and forward, by one more solve. Time: one A and one A^H an iteration; memory: a few images and measurements.
+        and forward, by one more solve, but not under ``torch.func.vmap``, whose members stop each by itself. Time:
+        one A and one A^H an iteration; memory: a few images and measurements.
 
         Args:
             y: ``(*batch, *out_shape)``, of the operator's dtype and device.

@@ -17,8 +17,8 @@ from cs_lip.tickets.curvature import Loss, MaskedCopy, Scores
 from cs_lip.tickets.mask import Mask
 from cs_lip.tickets.schedules import checked_density
 
-HIGHEST_PRIOR = 1 - 1e-6
-"""Probability to keep a weight, where nearly all that are left will be kept: a divergence from 1 itself is infinite."""
+MOST_KEPT = 1 - 1e-6
+"""The highest probability to keep a weight that a divergence is taken from: that from 1 itself is infinite."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def bernoulli(
     """
     if checked_density(density) == 1:
         raise ValueError("a learned mask has a density below 1, got 1; try 0.05")
-    prior = min(density / mask.density, HIGHEST_PRIOR)
+    kept = min(density / mask.density, MOST_KEPT)
     settings = settings or BernoulliSettings()
     masked, rng = MaskedCopy(network, mask), stream(seed, "bernoulli")
     initial = {name: weight.detach().clone() for name, weight in masked.weights.items()}
@@ -95,7 +95,7 @@ def bernoulli(
         # The chain rule by hand: the loss in the weights, and those in the logits.
         torch.autograd.backward(list(drawn.values()), list(masked.gradient(loss).values()))
         for name, value in logits.items():
-            divergence = divergence_from(prior, value)[mask.kept[name]].sum()
+            divergence = divergence_from(kept, value)[mask.kept[name]].sum()
             torch.autograd.backward(settings.divergence * divergence)
         optimiser.step()
         if on_step is not None:
@@ -103,11 +103,11 @@ def bernoulli(
     return {name: value.detach() for name, value in logits.items()}
 
 
-def divergence_from(density: float, logits: Tensor) -> Tensor:
-    """``KL(Ber(sigmoid(l)) || Ber(density))`` of each logit ``l``, at least 0."""
-    prior = torch.tensor(density, dtype=logits.dtype, device=logits.device)
+def divergence_from(probability: float, logits: Tensor) -> Tensor:
+    """``KL(Ber(sigmoid(l)) || Ber(probability))`` of each logit ``l``, at least 0."""
+    other = torch.tensor(probability, dtype=logits.dtype, device=logits.device)
     kept = logits.sigmoid()
-    return kept * (logsigmoid(logits) - prior.log()) + (1 - kept) * (logsigmoid(-logits) - (1 - prior).log())
+    return kept * (logsigmoid(logits) - other.log()) + (1 - kept) * (logsigmoid(-logits) - (1 - other).log())
 
 
 def _relaxed(logits: Tensor, temperature: float, rng: torch.Generator) -> Tensor:

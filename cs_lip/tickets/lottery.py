@@ -123,7 +123,7 @@ def _record(settings: SearchSettings, trainer: Trainer, about: About) -> dict[st
     """All that the numbers of a search depend on."""
     told = asdict(about)
     network = {name: told[name] for name in ("prior", "architecture", "settings", "base_sha256", "data", "seeds")}
-    said = {name: value for name, value in asdict(settings).items() if name not in ("trained", "rewind_step")}
+    said = {name: value for name, value in asdict(settings).items() if name != "rewind_step"}
     return said | {"rewind": settings.rewound_to, "trainer": asdict(trainer.settings), "network": network}
 
 
