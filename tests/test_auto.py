@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from helpers import LinearGenerator, assert_one_sentence, tiny_generator
+from hypothesis import given
+from hypothesis import strategies as st
 from test_learned_start import SMALL, linear_encoder, trained
 from torch import Tensor
 
@@ -36,6 +38,8 @@ from cs_lip.recovery import (
     pose_latents,
     recover,
 )
+from cs_lip.recovery.latent_search import _place_in_image
+from cs_lip.recovery.latent_solver import Candidates
 from cs_lip.recovery.learned_start import learned_starts
 from cs_lip.recovery.npgd import ProjectedGradient
 from cs_lip.recovery.trace import Trace
@@ -204,6 +208,47 @@ def test_an_interrupted_recovery_brings_the_best_so_far(after: int | str) -> Non
     assert torch.isfinite(found.images).all()
     assert chosen(found)[0] in (["latent-search"] if isinstance(after, int) else ["image-adaptive", "tv"])
     assert len(seen) < 600
+
+
+@pytest.mark.parametrize(
+    ("phase", "after"),
+    [("image-adaptive", 1), ("image-adaptive", 25), ("image-adaptive-again", 3), ("image-adaptive-again", 45)],
+)
+def test_tuning_that_is_interrupted_is_no_worse_than_what_it_began_with(phase: str, after: int) -> None:
+    seen: list[Record] = []
+    solver = ImageAdaptive(SEARCH, Tuning(iterations=40, folds=1, learning_rate=2e-3))
+    found = by(
+        solver,
+        picture(),
+        progress=seen.append,
+        cancel=lambda: sum(record.phase == phase for record in seen) >= after,
+    )
+    assert found.status == (Status.INTERRUPTED,)
+    assert sum(record.phase == phase for record in seen) == after
+    assert mse(found, picture())[0] <= mse(by(SEARCH, picture()), picture())[0] + 1e-6
+
+
+def test_tuning_that_diverges_brings_what_the_search_found() -> None:
+    found = by(ImageAdaptive(SEARCH, Tuning(iterations=20, folds=1, learning_rate=1e30)), picture())
+    torch.testing.assert_close(found.images, by(SEARCH, picture()).images)
+    assert "diverged" in found.notes[0]["kept"]
+
+
+def test_complex_measurements_of_double_precision_are_taken() -> None:
+    F = SubsampledFourier((3, 16, 16), 200, seed=0)
+    y = F(drawn())
+    one, other = (
+        recover(F, values, tiny_generator(), solver=LevenbergMarquardt(restarts=1))
+        for values in (y, y.to(torch.complex128))
+    )
+    torch.testing.assert_close(one.images, other.images)
+
+
+@given(which=st.lists(st.integers(0, 4), max_size=30))
+def test_the_place_of_a_row_is_how_many_of_its_image_come_before_it(which: list[int]) -> None:
+    rows = torch.tensor(which, dtype=torch.long)
+    candidates = Candidates(rows[:, None], rows, rows[:, None], torch.ones_like(rows, dtype=torch.bool))
+    assert _place_in_image(candidates).tolist() == [which[:place].count(one) for place, one in enumerate(which)]
 
 
 def test_an_image_that_overflows_spoils_no_other() -> None:

@@ -301,6 +301,29 @@ def test_a_run_with_uncertainty_is_made_again_with_it(here: Path, tiny: str) -> 
     assert "--uncertainty" not in run_command(plain.config).split()
 
 
+def test_a_run_that_is_stopped_in_its_uncertainty_is_kept(
+    here: Path, tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cs_lip.cli.recover.estimate_uncertainty", stopped)
+    halted = run("recover", *QUICKER, "--noise", "0.05", "--generator", tiny, "--uncertainty", "--out", "halted")
+    assert halted.exit_code != 0
+    kept = load_run(here / "halted" / "recovery.h5")
+    assert kept.sd is None
+    assert run("show", "halted").exit_code == 0
+
+
+@pytest.mark.parametrize("option", [("--uncertainty", "--noise", "0.1"), ("--restarts", "3")])
+def test_options_that_say_nothing_to_a_solver_are_refused(here: Path, tiny: str, option: tuple[str, ...]) -> None:
+    for solver in ("tv", "linear-estimate"):
+        refused = run("recover", "-m", "100", "--generator", tiny, "--solver", solver, *option)
+        assert refused.exit_code == 2
+        assert solver in refused.stderr and option[0] in refused.stderr
+    assert not list(here.glob("recovery*"))
+
+
 def test_generators_lists_both_terms() -> None:
     result = run("generators")
     assert result.exit_code == 0

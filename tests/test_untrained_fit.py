@@ -213,6 +213,19 @@ def test_patience(values: list[int], patience: int) -> None:
         assert done == (count - first >= patience)
 
 
+def test_a_value_that_is_no_number_is_below_nothing() -> None:
+    rule = Scripted(5, [math.nan, 3.0, math.nan, 2.0])
+    for count in range(1, 5):
+        rule.watch(torch.full((1,), count), torch.full((1,), count))
+    assert (rule.iteration, rule.value) == (4, 2.0)
+
+
+def test_few_measurements_are_held_out_by_tens() -> None:
+    operator, network = Gaussian(SHAPE, 60, seed=0), untrained_network("deep_decoder", SHAPE, 0, channels=4, depth=2)
+    found = recover(operator, operator(torch.rand(1, *SHAPE)), network, solver=UntrainedFit(iterations=3))
+    assert found.notes[0]["stop"] == "held-out" and found.notes[0]["value"] is not None
+
+
 @given(st.integers(0, 1000), st.integers(2, 8), st.integers(1, 25))
 @settings(deadline=None, max_examples=25)
 def test_the_windowed_variance_is_numpys(seed: int, window: int, count: int) -> None:

@@ -53,6 +53,7 @@ from cs_lip.tickets.compaction import compact
 from cs_lip.tickets.transfer import ticketed
 
 DEFAULT_FIDELITY = next(iter(FIDELITIES))
+WITHOUT_STARTS = (*CLASSICAL, "linear-estimate")
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,10 @@ def recover(
         pose_latents(problem, task.generator)
         if restarts is not None and restarts < 1:
             raise ValueError(f"--restarts must be at least 1, got {restarts}; try 10")
-        if restarts is not None and solver in CLASSICAL:
+        if restarts is not None and solver in WITHOUT_STARTS:
             raise ValueError(f"--restarts {restarts} says nothing to {solver}, which starts nowhere; try without it")
+        if uncertainty and solver in WITHOUT_STARTS:
+            raise ValueError(f"--uncertainty is that of latents, which {solver} does not look for; try without it")
         if uncertainty and problem.noise == 0:
             raise ValueError("--uncertainty needs the noise on the measurements, got none; try --noise 0.01")
         chosen = asked_solver(solver, held_out, radius)
@@ -142,11 +145,12 @@ def recover(
             problem.split(held_out, stream(asked["seed"], "held-out"))
     with bad_input():
         run = _run(task, chosen, solver, restarts, asked["seed"])
-        if uncertainty:
-            run = replace(run, sd=_deviations(task, run.recovery), config=run.config | {"uncertainty": True})
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PAGE_FILE).unlink(missing_ok=True)
-        save_run(folder / RUN_FILE, run)
+        save_run(folder / RUN_FILE, run)  # before anything else that may be stopped, or run out of memory
+        if uncertainty:
+            run = replace(run, sd=_deviations(task, run.recovery), config=run.config | {"uncertainty": True})
+            save_run(folder / RUN_FILE, run)
         save_recovery_figure(folder / FIGURE_FILE, run)
         save_summary(folder / SUMMARY_FILE, run)
     if as_json:
@@ -289,6 +293,7 @@ def _operator_config(operator: LinearOperator, noise: float) -> dict[str, Any]:
 
 def _run(task: Task, solver: Solver, name: str, restarts: int | None, seed: int) -> Run:
     measured = task.measurements
+    baseline = task.operator.pinv(measured.values)
     with ProgressBar() as bar, interruptible() as cancel:
         recovery = recover_images(
             task.operator,
@@ -303,7 +308,6 @@ def _run(task: Task, solver: Solver, name: str, restarts: int | None, seed: int)
             progress=bar.update,
             cancel=cancel,
         )
-    baseline = task.operator.pinv(measured.values)
     config = task.config | recovery.configuration | {"solver": name}
     return Run(measured, task.truth, baseline, recovery, config, versions())
 

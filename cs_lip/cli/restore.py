@@ -151,6 +151,7 @@ def _run(
     operator, truth = damaged.operator.to(network.device), damaged.truth
     values = damaged.measurements.to(network.device)
     watcher = None if truth is None else OraclePeak(truth.to(network.device))
+    baseline = operator.pinv(values)
     with ProgressBar() as bar, interruptible() as cancel:
         recovery = recover_images(
             operator,
@@ -176,7 +177,7 @@ def _run(
     measured = Measurements(values, recipe, damaged.noise, (name,), (config["task"],), probe_response(operator))
     # The solver's name is the one under which it is registered, and its settings stand beside it.
     told = config | recovery.configuration | {"solver": "untrained"}
-    run = Run(measured, truth, operator.pinv(values), recovery, told, versions())
+    run = Run(measured, truth, baseline, recovery, told, versions())
     if watcher is None or watcher.peaks[0].iteration == 0:
         return run, None
     return run, {"psnr_db": watcher.peaks[0].psnr_db, "iteration": watcher.peaks[0].iteration}

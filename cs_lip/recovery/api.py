@@ -22,7 +22,7 @@ from cs_lip.recovery.lbfgs import LBFGS
 from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
 from cs_lip.recovery.linear_estimate import LinearEstimate
 from cs_lip.recovery.npgd import ProjectedGradient
-from cs_lip.recovery.problem import pose
+from cs_lip.recovery.problem import beside, pose
 from cs_lip.recovery.solution import Recovery, Status
 from cs_lip.recovery.solver import Found, Solver, Task
 from cs_lip.recovery.sparse_deviation import SparseDeviation
@@ -106,8 +106,8 @@ def recover(
             another prior, a negative noise or penalty, a penalty on the latents of a sphere, fewer than one restart,
             or a seed that is no non-negative integer.
     """
-    if prior is not None and not measurements.is_complex():
-        measurements = measurements.to(prior.device, prior.dtype)
+    if prior is not None:
+        measurements = beside(prior, measurements)
     problem = pose(operator, measurements, noise=noise, fidelity=fidelity)
     name, chosen = _chosen(solver)
     trace = Trace(problem, progress, cancel, observe)

@@ -45,6 +45,7 @@ class StopRule(ABC):
         """Take in one more iterate, each ``(1, *image_shape)``; True where the fit may stop."""
         self.seen += 1
         value = self.judge(image, average)
+        value = value if math.isfinite(value) else math.inf  # NaN, as of an image that diverged, is below nothing
         if value < self.value or self.value == math.inf:
             self.best, self.iteration, self.value = average.clone(), self.seen, value
         return self.satisfied()

@@ -146,8 +146,11 @@ def _of_open_images(rows: Candidates, problem: LatentProblem, found: Candidates)
 
 def _place_in_image(rows: Candidates) -> Tensor:
     """For every row how many rows of its image come before it."""
-    same = rows.which[:, None] == rows.which[None, :]
-    return same.tril(-1).sum(1)
+    order, counts = rows.which.argsort(stable=True), rows.which.bincount()
+    begins = counts.cumsum(0) - counts
+    place = torch.empty_like(rows.which)
+    place[order] = torch.arange(len(order), device=order.device) - begins[rows.which[order]]
+    return place
 
 
 def _most_of_an_image(rows: Candidates) -> int:

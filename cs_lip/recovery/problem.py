@@ -8,6 +8,8 @@ from torch import Tensor
 
 from cs_lip.operators import LinearOperator
 from cs_lip.operators.vectors import as_real, from_real
+from cs_lip.priors import Generator
+from cs_lip.priors.untrained.network import UntrainedNetwork
 from cs_lip.recovery.fidelity import Fidelity, LeastSquares
 from cs_lip.recovery.stopping import discrepancy_target
 from cs_lip.seeding import stream
@@ -32,8 +34,8 @@ def mean_gain(operator: LinearOperator, like: Tensor) -> float:
     """The factor by which ``A`` scales the energy of a random image, E|A u|^2 / E|u|^2 = ||A||_F^2 / n.
 
     It is 1 for a Gaussian operator of variance 1/m, m for one of variance 1, and about m/(2n) for subsampled Fourier.
-    Estimated with normal probes from a fixed seed (Hutchinson 1990), to about one percent, so that the same latent
-    penalty means the same for every operator.
+    Estimated with normal probes from a fixed seed (Hutchinson 1990), to about one percent for some thousand
+    measurements and a tenth for ten, so that the same latent penalty means the same for every operator.
 
     Args:
         like: whose device and real dtype the probes have.
@@ -44,6 +46,12 @@ def mean_gain(operator: LinearOperator, like: Tensor) -> float:
     probes = probes.to(like.device, like.dtype.to_complex() if operator.in_is_complex else like.dtype)
     with torch.no_grad():
         return float(as_real(operator(probes), operator.out_shape).square().sum() / probes.abs().square().sum())
+
+
+def beside(prior: Generator | UntrainedNetwork, measurements: Tensor) -> Tensor:
+    """Measurements on the device and in the precision of a prior, complex ones too."""
+    dtype = prior.dtype.to_complex() if measurements.is_complex() else prior.dtype
+    return measurements.to(prior.device, dtype)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ class Tuning:
     by Adam. A part of the measurements is held out, and the iterate with the least misfit there says how many
     iterations are right; then the drawing starts anew and takes as many on all measurements. Where there are several
     drawings of an image, the others follow until they fit as well, and the mean of all is what comes out. A regularised
-    back-projection (`back_project`) follows where the fidelity is least squares.
+    back-projection (`back_project`) follows where the fidelity is least squares. Where this is cancelled, the mean of
+    the iterates with the least misfit so far comes out.
 
     Attributes:
         iterations: at most that many in either pass.
@@ -151,10 +152,13 @@ def tune(
     with task.trace.timed(again.phase):
         first, fitted = again.descend(stops)
         further = [_Descent(problem, which, other(first), tuning, task.trace, again.phase) for other in others]
-        mean = torch.stack([first, *(descent.descend(stops, fitted)[0] for descent in further)]).mean(0)
-        misfit = problem.measurements.new_tensor([rule.value for rule in rules])
-        rows = problem.only(which)
-        images = back_project(rows, mean, error_variance(rows, misfit))
+        drawn = [first, *(descent.descend(stops, fitted)[0] for descent in further)]
+        if task.trace.cancelled:
+            images = torch.cat([_chosen(rule, image[None]) for rule, image in zip(rules, first, strict=True)])
+        else:
+            misfit = problem.measurements.new_tensor([rule.value for rule in rules])
+            rows = problem.only(which)
+            images = back_project(rows, torch.stack(drawn).mean(0), error_variance(rows, misfit))
     held_out = sum(held.m for _, held in splits)
     notes = tuple(
         {
@@ -261,9 +265,10 @@ def beyond_the_range(
         return replace(start, notes=tuple(notes))
     found, exhausted, found_notes = improve(start, which)
     images, ran_out = start.images.clone(), torch.zeros_like(done)
-    images[which], ran_out[which] = found, exhausted
-    for index, note in zip(which.tolist(), found_notes, strict=True):
-        notes[index] = note
+    finite = found.flatten(1).isfinite().all(1)
+    images[which[finite]], ran_out[which] = found[finite], exhausted
+    for index, note, whole in zip(which.tolist(), found_notes, finite.tolist(), strict=True):
+        notes[index] = note if whole else {**note, "kept": "the tuning diverged, so this is what the search found"}
     with torch.no_grad():
         images = images.clamp(0, 1)
         residual = problem.residual(images, every)
@@ -280,6 +285,12 @@ def found_latents(start: Found) -> Tensor:
     if start.latents is None:
         raise ValueError("the search must be one for latents, got a solver without any; try LatentSearch()")
     return start.latents
+
+
+def _chosen(rule: CrossValidation, image: Tensor) -> Tensor:
+    """What the first pass chose for an image, ``(1, *image_shape)``, which a second pass that was cut short does not
+    reach; or ``image`` where there was no look yet."""
+    return image if rule.best is None else rule.best.mean(0, keepdim=True)
 
 
 def _finite(value: float) -> float | None:

@@ -12,7 +12,7 @@ from cs_lip.priors import Generator
 from cs_lip.priors.encoder import on_sphere
 from cs_lip.recovery.fidelity import Fidelity
 from cs_lip.recovery.latent_problem import LatentProblem, pose_latents
-from cs_lip.recovery.problem import pose
+from cs_lip.recovery.problem import beside, pose
 from cs_lip.recovery.solution import Recovery
 
 LEVEL = 0.9
@@ -223,9 +223,7 @@ def pose_recovery(
     fidelity: Fidelity | None = None,
 ) -> LatentProblem:
     """The latent problem that a recovery solved; see `uncertainty` for the arguments and what it raises."""
-    if not measurements.is_complex():
-        measurements = measurements.to(generator.device, generator.dtype)
-    problem = pose_latents(pose(operator, measurements, noise=noise, fidelity=fidelity), generator)
+    problem = pose_latents(pose(operator, beside(generator, measurements), noise=noise, fidelity=fidelity), generator)
     if recovery.latents is None:
         raise ValueError(
             "expected a recovery with latents, got one of a solver that searches none; try a latent search such as "

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cs_lip.priors.untrained.network import UntrainedNetwork
 from cs_lip.recovery.early_stopping import LATE, Discrepancy, HeldOut, LastIterate, StopRule, WindowedVariance
-from cs_lip.recovery.problem import Problem
+from cs_lip.recovery.problem import LEAST_HELD_OUT, Problem
 from cs_lip.recovery.solution import Status
 from cs_lip.recovery.solver import Found, Note, Task, judged
 from cs_lip.recovery.total_variation import total_variation
@@ -63,7 +63,7 @@ class UntrainedFit:
         averaging: the weight of the past in the average of images, in [0, 1); 0 returns single images.
         total_variation: the weight of TV, from 0 on.
         stop: see above.
-        held_out: the fraction of the measurements that ``held-out`` holds out.
+        held_out: the fraction of the measurements that ``held-out`` holds out, of few measurements no fewer than ten.
         patience: iterations without a lower value after which the fit ends, for the rules that seek a least one.
         coarse: whether the network's passes are in bfloat16 where `cs_lip.priors.convolves_in_bfloat16`.
     """
@@ -141,7 +141,7 @@ class UntrainedFit:
     def _rule(self, name: str, problem: Problem, generator: torch.Generator) -> tuple[StopRule, Problem]:
         """The rule for one image, and the problem without what it holds out."""
         if name == "held-out":
-            kept, held = problem.split(self.held_out, generator)
+            kept, held = problem.split(max(self.held_out, min(LEAST_HELD_OUT / problem.m, 0.5)), generator)
             return HeldOut(self.patience, held), kept
         if name == "discrepancy":
             return Discrepancy(self.patience, problem), problem
