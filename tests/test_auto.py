@@ -234,6 +234,18 @@ def test_tuning_that_diverges_brings_what_the_search_found() -> None:
     assert "diverged" in found.notes[0]["kept"]
 
 
+@pytest.mark.parametrize("noise", [0.3, 1.0, 3.0])
+def test_under_heavy_noise_what_explains_an_image_is_refined(noise: float) -> None:
+    images = drawn(4)
+    y = A(images) + noise * torch.randn(4, M, generator=stream(0, "noise"))
+    problem = pose_latents(pose(A, y, noise=noise), tiny_generator())
+    found = recover(A, y, tiny_generator(), solver=SEARCH, noise=noise)
+    which = torch.arange(4)
+    further = LevenbergMarquardt(30).solve(problem, found.latents, which, Trace(problem.problem))
+    levels = [problem.objective(problem.residual(z, which), z) for z in (found.latents, further.latents)]
+    assert (levels[0] <= 1.02 * levels[1]).all()
+
+
 def test_complex_measurements_of_double_precision_are_taken() -> None:
     F = SubsampledFourier((3, 16, 16), 200, seed=0)
     y = F(drawn())

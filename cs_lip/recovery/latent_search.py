@@ -86,7 +86,7 @@ class LatentSearch(LatentSolver):
     def _from_learned(self, problem: LatentProblem, task: Task, encoder: Encoder) -> Candidates:
         """The best that the refinement finds from learned starts, one after the other until one explains the image."""
         rows = _untried(problem, *learned_starts(problem, encoder, self.learned, task.seed))
-        found = rows.best(problem)
+        found = self._tried(rows.best(problem), problem, task.trace)
         for place in range(self.learned):
             chosen = _of_open_images(_nth_of_each(rows, place), problem, found)
             found = self.scout.solve(problem, chosen.latents, chosen.which, task.trace).join(found).best(problem)
@@ -96,7 +96,7 @@ class LatentSearch(LatentSolver):
         self, problem: LatentProblem, latents: Tensor, which: Tensor, trace: Trace, found: Candidates | None
     ) -> Candidates:
         starts = _untried(problem, latents, which)
-        found = starts.best(problem) if found is None else found
+        found = self._tried(starts.best(problem), problem, trace) if found is None else found
         survivors = starts.take(which[:0])
         for wave in _waves(starts, self.wave):
             alive, found = self._search(self.rounds, wave, found, problem, trace)
@@ -104,6 +104,14 @@ class LatentSearch(LatentSolver):
         if self.last is None:
             return found
         return self._search((self.last,), survivors.best(problem, self.wave), found, problem, trace)[1]
+
+    def _tried(self, best: Candidates, problem: LatentProblem, trace: Trace) -> Candidates:
+        """The best row of every image; one that explains its image before any refinement, as many do under heavy noise,
+        is refined now, since it ends the search."""
+        rows = best.take(torch.nonzero(best.explained(problem)).flatten())
+        if len(rows.which) == 0:
+            return best
+        return self.refine.solve(problem, rows.latents, rows.which, trace).join(best).best(problem)
 
     def _search(
         self, rounds: tuple[Round, ...], rows: Candidates, found: Candidates, problem: LatentProblem, trace: Trace
@@ -116,7 +124,7 @@ class LatentSearch(LatentSolver):
         for part in rounds:
             kept = math.ceil(part.keep * starts)
             alive = part.descent.solve(problem, alive.latents, alive.which, trace).best(problem, kept)
-        found = alive.join(found).best(problem)
+        found = self._tried(alive.best(problem), problem, trace).join(found).best(problem)
         for place in range(math.ceil(starts / self.wave)):
             chosen = _of_open_images(_nth_of_each(alive, place), problem, found)
             refined = self.refine.solve(problem, chosen.latents, chosen.which, trace)
