@@ -135,5 +135,5 @@ def test_the_sweeps_page_has_the_plans_the_executors_and_a_plan_that_runs() -> N
     listed = set(re.findall(r"^\| `(\w[\w-]*)`(?: \(default\))? \|", page, re.MULTILINE))
     assert listed == {*ready_plans(), *EXECUTORS}
     plan = plan_from_table(tomllib.loads("\n".join(re.findall(r"```toml\n(.*?)```", page, re.DOTALL))), "docs")
-    assert (len(plan.methods), len(plan.claims)) == (3, 1)
+    assert (len(plan.methods), len(plan.claims)) == (4, 1)
     assert not any("claims" in note for note in expand(replace(plan, images=("in-range:1",))).notes)

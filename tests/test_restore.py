@@ -209,8 +209,8 @@ BAD = {
     "too many measurements": (["camera", "--task", "sense", "-m", "9999", "--size", "40"], "number of measurements m"),
     "too many to hold": (["camera", "--task", "sense", "-m", "99999999"], "number of measurements m"),
     "few to hold out": (
-        ["camera", "--task", "sense", "-m", "100", "--size", "40", "--stop", "held-out", "--prior", "deep-decoder"],
-        "splits 100 measurements into 95 and 5, expected at least 10",
+        ["camera", "--task", "sense", "-m", "15", "--size", "40", "--stop", "held-out", "--prior", "deep-decoder"],
+        "splits 15 measurements into 7 and 8, expected at least 10",
     ),
     "no mask": (["camera", "--task", "inpaint"], "needs a --mask"),
     "fraction of a mask": (["camera", "--task", "inpaint", "--fraction", "0.5"], "--fraction needs --simulate"),

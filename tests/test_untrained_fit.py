@@ -304,7 +304,7 @@ def test_memory_grows_with_the_pixels() -> None:
     ("act", "says"),
     [
         (lambda: denoised(UntrainedFit(stop="discrepancy")), "needs the noise"),
-        (lambda: denoised(UntrainedFit(held_out=0.01)), "splits 120 measurements into 119 and 1"),
+        (lambda: denoised(UntrainedFit(held_out=0.95)), "splits 120 measurements into 6 and 114"),
         (lambda: denoised(UntrainedFit(held_out=1.5)), "held-out fraction must be between 0 and 1"),
         (lambda: denoised(QUICK, tiny_generator()), "needs an untrained network, got a DCGAN"),
         (lambda: recover(Identity(SHAPE), picture(), None, solver=QUICK), "needs an untrained network, got none"),
