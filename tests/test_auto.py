@@ -43,6 +43,7 @@ from cs_lip.recovery.latent_solver import Candidates
 from cs_lip.recovery.learned_start import learned_starts
 from cs_lip.recovery.npgd import ProjectedGradient
 from cs_lip.recovery.trace import Trace
+from cs_lip.recovery.tuning import EVERY
 from cs_lip.seeding import stream
 
 SHAPE = (3, 16, 16)
@@ -216,16 +217,22 @@ def test_an_interrupted_recovery_brings_the_best_so_far(after: int | str) -> Non
 )
 def test_tuning_that_is_interrupted_is_no_worse_than_what_it_began_with(phase: str, after: int) -> None:
     seen: list[Record] = []
+    looks: list[Tensor] = []
     solver = ImageAdaptive(SEARCH, Tuning(iterations=40, folds=1, learning_rate=2e-3))
     found = by(
         solver,
         picture(),
         progress=seen.append,
+        observe=lambda images, which: looks.append(images),
         cancel=lambda: sum(record.phase == phase for record in seen) >= after,
     )
     assert found.status == (Status.INTERRUPTED,)
     assert sum(record.phase == phase for record in seen) == after
-    assert mse(found, picture())[0] <= mse(by(SEARCH, picture()), picture())[0] + 1e-6
+    searched = by(SEARCH, picture())
+    assert mse(found, picture())[0] <= mse(searched, picture())[0] + 1e-6
+    iteration = found.notes[0]["iteration"]
+    expected = looks[iteration // EVERY - 1].clamp(0, 1) if iteration else searched.images
+    torch.testing.assert_close(found.images, expected)
 
 
 def test_tuning_that_diverges_brings_what_the_search_found() -> None:
