@@ -37,7 +37,7 @@ from recovery_quality_report import (
     goals,
     table,
 )
-from results_files import Row, append_row, code_hash, stored_rows, write_results
+from results_files import Row, append_row, claimed, code_hash, stored_rows, write_results
 from torch import Tensor
 from tqdm import tqdm
 
@@ -123,8 +123,27 @@ class StoredAdaptive(ImageAdaptive):
 
     path: Path = field(kw_only=True)
 
-    def recover(self, task: Task) -> Found:
+    def improved(self, task: Task, start: Found) -> Found:
         return read_found(self.path, task)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A solver that keeps in a file what it found, for whoever asks for the same images by the same measurements.
+
+    Attributes:
+        place: a folder, and what the names of the files in it begin with.
+    """
+
+    place: Path
+    solver: Solver
+
+    def recover(self, task: Task) -> Found:
+        path = self.place.with_name(f"{self.place.name}-{_digest(task.problem.measurements)}.npz")
+        with claimed(path.parent, path.name):
+            if not path.is_file():
+                keep_found(path, self.solver.recover(task), task.problem.measurements)
+        return read_found(path, task)
 
 
 def read_found(path: Path, task: Task) -> Found:
@@ -154,12 +173,12 @@ def read_found(path: Path, task: Task) -> Found:
     )
 
 
-def keep_found(path: Path, recovery: Recovery, measurements: Tensor) -> None:
+def keep_found(path: Path, recovery: Recovery | Found, measurements: Tensor) -> None:
     arrays: dict[str, Any] = {
         "images": recovery.images.numpy(),
         "measurements": measurements.numpy(),
         "status": np.array([status.value for status in recovery.status]),
-        "notes": np.array(json.dumps(recovery.notes)),
+        "notes": np.array(json.dumps(recovery.notes or [{}] * len(measurements))),
     }
     if recovery.latents is not None:
         arrays["latents"] = recovery.latents.detach().numpy()

@@ -26,7 +26,7 @@ from typing import Any
 import click
 import torch
 from machine import machine
-from recovery_quality import Stored, keep_found
+from recovery_quality import Kept, Stored, keep_found
 from results_files import TARGETS, Row, claimed, code_hash, measured_rows, write_results
 from ticket_methods import Finder, Finding, drawn_by, finder
 from ticket_tuning_report import figure, goals, table
@@ -155,7 +155,9 @@ def measured(bench: Bench, m: int, noise: float, name: str) -> Row:
         if not start.is_file():
             first = recover(operator, values, generator, solver=scale.search, noise=noise, seed=bench.seed)
             keep_found(start, first, values)
-    solver = Stored(start) if searches else ImageAdaptive(Stored(start), scale.tuning, scale.shifts, moving)
+    blind = Kept(bench.folder / f"blind-{start.stem}", ImageAdaptive().blind)
+    tuned = ImageAdaptive(Stored(start), scale.tuning, scale.shifts, moving, blind)
+    solver = Stored(start) if searches else tuned
     recovery = recover(operator, values, generator, solver=solver, noise=noise, seed=bench.seed)
     return {
         "psnr": [psnr(*pair) for pair in zip(recovery.images, bench.truth, strict=True)],

@@ -520,6 +520,30 @@ def test_there_are_one_to_five_shifts(count: int) -> None:
 # Tuning
 
 
+def test_what_is_held_out_is_unknown_to_where_the_fits_start() -> None:
+    """With half as many latents as measurements, latents that all of these found miss the held-out ones by less than a
+    third of the image's error.
+    """
+    latents, m, gain = 40, 80, 1 / 80
+    weight = 0.02 * torch.randn(768, latents, generator=stream(0, "weight"))
+    generator = LinearGenerator(weight, SHAPE)
+    truth = (0.5 + 0.1 * torch.randn(12, *SHAPE, generator=stream(1, "truth"))).clamp(0, 1)
+    operator = Gaussian(SHAPE, m, seed=0)
+    still = Tuning(iterations=10, learning_rate=1e-12, total_variation=0.0, folds=1)
+    first: dict[int, Tensor] = {}
+
+    def watch(images: Tensor, which: Tensor) -> None:
+        first.update(zip(which.tolist(), images.clone(), strict=True))
+
+    solver = ImageAdaptive(SEARCH, still, shifts=1, blind=SEARCH)
+    found = recover(operator, operator(truth), generator, solver=solver, observe=watch)
+    told = sum(note["held_out_misfit"] for note in found.notes) / (12 * gain * 768)
+    true = sum(float((first[index] - image).square().mean()) for index, image in enumerate(truth)) / 12
+    assert told == pytest.approx(true, rel=0.3)
+    alone = recover(operator, operator(truth), generator, solver=SEARCH)
+    assert mse(found, truth) < 1.05 * mse(alone, truth)  # the result itself starts from what all measurements found
+
+
 def test_the_weights_of_the_tuning_follow_the_problem() -> None:
     operator = gaussian()
     quiet = pose(operator, torch.ones(1, M))

@@ -4,6 +4,7 @@ from cs_lip.recovery.adam import Adam
 from cs_lip.recovery.api import DEFAULT_SOLVER, SOLVERS, recover
 from cs_lip.recovery.auto import Auto
 from cs_lip.recovery.baselines import Lasso, OrthogonalMatchingPursuit, TotalVariation
+from cs_lip.recovery.blind_search import BlindSearch
 from cs_lip.recovery.fidelity import FIDELITIES, L1, Fidelity, Huber, LeastSquares, Trimmed
 from cs_lip.recovery.image_adaptive import ImageAdaptive
 from cs_lip.recovery.intermediate_layers import IntermediateLayers
@@ -33,6 +34,7 @@ __all__ = [
     "SOLVERS",
     "Adam",
     "Auto",
+    "BlindSearch",
     "Cancel",
     "Candidates",
     "Fidelity",

@@ -42,7 +42,7 @@ class Auto:
     Attributes:
         search: of latents, where there is an encoder; most of its starts are for images that the learned ones miss.
         unaided: of latents, where there is no encoder, so that random starts must find the image.
-        beyond: the solver of images beyond the range; its own search is replaced by ``search``.
+        beyond: the solver of images beyond the range, from what ``search`` found; its own does not run.
         few: for fewer than 40 measurements, where there is an encoder.
         rivals: classical solvers, best known first; only the first beside a generator.
         untrained: the solver of untrained networks.
@@ -74,7 +74,7 @@ class Auto:
 
     def _beyond(self, task: Task, start: Found) -> Found:
         """The result for images that are not known to be in the generator's range."""
-        tried = {"image-adaptive": replace(self.beyond, search=_Given(start)).recover(task)}
+        tried = {"image-adaptive": self.beyond.improved(task, start)}
         if isinstance(task.problem.fidelity, LeastSquares) and not task.trace.cancelled:
             tried[_name(self.rivals[0])] = self.rivals[0].recover(task)
         return self._best(task, tried)
@@ -92,16 +92,6 @@ class Auto:
             row = _because(_rows(tried[names[best]], torch.tensor([image])), names[best], reason)
             result = _put(result, torch.tensor([image]), row)
         return result
-
-
-@dataclass(frozen=True)
-class _Given:
-    """A search that is over."""
-
-    found: Found
-
-    def recover(self, task: Task) -> Found:
-        return self.found
 
 
 def _name(solver: Solver) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cs_lip.priors import Generator
+from cs_lip.recovery.blind_search import BlindSearch
 from cs_lip.recovery.latent_search import LatentSearch
 from cs_lip.recovery.problem import Problem
 from cs_lip.recovery.solver import Found, Note, Solver, Task
@@ -42,7 +43,7 @@ class ImageAdaptive:
     number of iterations; total variation keeps the freed weights from fitting noise; the back-projection knows the
     noise; and there are these shifts.
 
-    Cost beside the search: an iteration is one forward and backward pass of the generator with the gradients of its
+    Cost beside the searches: an iteration is one forward and backward pass of the generator with the gradients of its
     weights, and one application of A and its adjoint; some hundred iterations, once for each part of the measurements
     that is held out and once for each shift. Memory: as many copies of the generator for each image, and Adam's two
     moments.
@@ -52,6 +53,7 @@ class ImageAdaptive:
 
     Attributes:
         search: finds the latents to start from.
+        blind: finds those for the fits that hold measurements out, from what these keep.
         tuning: of weights and latents.
         shifts: how many fits to all measurements, of 1 to 5 shifts, the first of which is none.
         moving: which weights move, parameter name of the folded generator -> bool tensor of its shape; the others, and
@@ -67,6 +69,7 @@ class ImageAdaptive:
     tuning: Tuning = field(default_factory=Tuning)
     shifts: int = 3
     moving: Mapping[str, Tensor] | None = None
+    blind: Solver = field(default_factory=BlindSearch)
 
     def __post_init__(self) -> None:
         """Refuse shifts that there are not."""
@@ -79,6 +82,15 @@ class ImageAdaptive:
         Raises:
             ValueError: the weights that move are not those of the generator.
         """
+        _check_moving(self.moving, task.generator.fold())  # now, since the search takes its time
+        return self.improved(task, self.search.recover(task))
+
+    def improved(self, task: Task, start: Found) -> Found:
+        """What a search of latents has found already, improved.
+
+        Raises:
+            ValueError: as `recover`.
+        """
         generator = task.generator.fold()
         _check_moving(self.moving, generator)
 
@@ -89,18 +101,21 @@ class ImageAdaptive:
                 for latent, row in zip(latents, which, strict=True)
             ]
 
-            def centred() -> list[Weights]:
+            def centred(latents: Tensor) -> list[Weights]:
                 pairs = zip(latents, rates, strict=True)
                 return [Weights(generator, latent[None], self.moving, rate) for latent, rate in pairs]
 
             def moved(shift: tuple[int, int], onto: Tensor) -> list[Drawing]:
-                return [Shifted(drawing, shift, image[None]) for drawing, image in zip(centred(), onto, strict=True)]
+                pairs = zip(centred(latents), onto, strict=True)
+                return [Shifted(drawing, shift, image[None]) for drawing, image in pairs]
 
             others = [partial(moved, shift) for shift in SHIFTS[: self.shifts - 1]]
-            tuned = tune(task, which, centred, self.tuning, phase="image-adaptive", others=others)
+            tuned = tune(
+                task, which, latents, centred, self.tuning, blind=self.blind, phase="image-adaptive", others=others
+            )
             return tuned.images, tuned.exhausted, tuned.notes
 
-        return beyond_the_range(task, self.search.recover(task), improve)
+        return beyond_the_range(task, start, improve)
 
 
 class Weights(Drawing):

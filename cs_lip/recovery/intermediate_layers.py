@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cs_lip.priors import Generator, Layer
 from cs_lip.priors.generator import State
+from cs_lip.recovery.blind_search import BlindSearch
 from cs_lip.recovery.latent_search import LatentSearch
 from cs_lip.recovery.solver import Found, Note, Solver, Task
 from cs_lip.recovery.tuning import Drawing, Tuning, beyond_the_range, found_latents, tune
@@ -47,6 +48,7 @@ class IntermediateLayers:
 
     Attributes:
         search: finds the latents to start from.
+        blind: finds those for the fits that hold measurements out, from what these keep.
         layers: after which layers, by their names in ``generator.layers()``, the activations move; None for after all
             but the last.
         radius: of the l1 ball, relative to the l1 norm of the activations at its centre, for each tensor that a layer
@@ -63,6 +65,7 @@ class IntermediateLayers:
     radius: float = 0.5
     steps: int = 50
     tuning: Tuning = field(default_factory=lambda: Tuning(patience=PATIENCE))
+    blind: Solver = field(default_factory=BlindSearch)
 
     def __post_init__(self) -> None:
         if not 0 < self.radius < math.inf:
@@ -82,12 +85,13 @@ class IntermediateLayers:
         pieces = _pieces(generator, self.layers)
 
         def improve(start: Found, which: Tensor) -> tuple[Tensor, Tensor, tuple[Note, ...]]:
-            latents = found_latents(start)[which]
             tuned = tune(
                 task,
                 which,
-                lambda: [Activations(pieces, latent[None], self.radius, self.steps) for latent in latents],
+                found_latents(start)[which],
+                lambda latents: [Activations(pieces, latent[None], self.radius, self.steps) for latent in latents],
                 self.tuning,
+                blind=self.blind,
                 phase="intermediate-layers",
             )
             names = [{"layer": drawing.name} for drawing in tuned.drawings if isinstance(drawing, Activations)]

@@ -30,6 +30,13 @@ ENOUGH_HELD_OUT, MOST_SPLITS = 150, 5
 (Monte Carlo cross validation, Picard & Cook 1984)."""
 
 
+def held_out_fraction(m: int, usual: float = HELD_OUT) -> float:
+    """The fraction of ``m`` measurements to hold out: the usual one, but no fewer than ten of them, and of fewer than
+    twenty a half.
+    """
+    return max(usual, min(LEAST_HELD_OUT / m, 0.5))
+
+
 def mean_gain(operator: LinearOperator, like: Tensor) -> float:
     """The factor by which ``A`` scales the energy of a random image, E|A u|^2 / E|u|^2 = ||A||_F^2 / n.
 
@@ -140,7 +147,7 @@ class Problem:
             ValueError: the fraction is not inside (0, 1), or leaves fewer than ten measurements on either side.
         """
         if fraction is None:
-            fraction = max(HELD_OUT, min(LEAST_HELD_OUT / self.m, 0.5))
+            fraction = held_out_fraction(self.m)
         if not 0 < fraction < 1:
             raise ValueError(f"the held-out fraction must be between 0 and 1, got {fraction}; try 0.1")
         held = round(fraction * self.m)

@@ -76,9 +76,13 @@ class Trace:
         finally:
             self.timings[phase] = self.timings.get(phase, 0.0) + time.perf_counter() - began
 
-    def of(self, which: Tensor) -> "Trace":
-        """The same log for whoever works on some of the images only, ``(count,)``, and numbers these from 0."""
-        return _Part(self, which)
+    def of(self, which: Tensor, problem: Problem | None = None) -> "Trace":
+        """The same log for whoever works on some of the images only, ``(count,)``, and numbers these from 0.
+
+        Args:
+            problem: theirs, where it is another one than this trace's, as of some of the measurements.
+        """
+        return _Part(self, which, self._problem.only(which) if problem is None else problem)
 
     def seconds(self) -> float:
         """Wall time since the recovery began."""
@@ -88,8 +92,8 @@ class Trace:
 class _Part(Trace):
     """See `Trace.of`."""
 
-    def __init__(self, whole: Trace, which: Tensor) -> None:
-        super().__init__(whole._problem.only(which))
+    def __init__(self, whole: Trace, which: Tensor, problem: Problem) -> None:
+        super().__init__(problem)
         self.history, self.timings = whole.history, whole.timings
         self._whole, self._which = whole, which
 

@@ -17,7 +17,7 @@ from cs_lip.recovery.back_projection import back_project, error_variance
 from cs_lip.recovery.early_stopping import LATE, CrossValidation
 from cs_lip.recovery.problem import Problem
 from cs_lip.recovery.solution import Status
-from cs_lip.recovery.solver import Found, Note, Task, judged
+from cs_lip.recovery.solver import Found, Note, Solver, Task, judged
 from cs_lip.recovery.total_variation import total_variation
 from cs_lip.recovery.trace import Trace
 
@@ -56,10 +56,13 @@ class Tuning:
         rho(A x - y) / (gain n) + total_variation TV(x) ,   x the drawing,
 
     by Adam. A part of the measurements is held out, and the iterate with the least misfit there says how many
-    iterations are right; then the drawing starts anew and takes as many on all measurements. Where there are several
-    drawings of an image, the others follow until they fit as well, and the mean of all is what comes out. A regularised
-    back-projection (`back_project`) follows where the fidelity is least squares. Where this is cancelled, the mean of
-    the iterates with the least misfit so far comes out.
+    iterations are right; then the drawing starts anew and takes as many on all measurements. What is fitted to the
+    others starts from latents that are found by them alone, since those that all measurements found fit the held-out
+    ones too well: with half as many latents as measurements, their misfit is less than a third of what it should be.
+    Where there are several drawings of an image, the others follow until they fit as well, and the mean of all is what
+    comes out. A regularised back-projection (`back_project`) follows where the fidelity is least squares. Where this is
+    cancelled, the drawing comes out as far as it has come on all measurements, or the mean of the iterates with the
+    least held-out misfit, where that is below the misfit that the drawing has left.
 
     Attributes:
         iterations: at most that many in either pass.
@@ -120,9 +123,11 @@ class Tuned:
 def tune(
     task: Task,
     which: Tensor,
-    make: Callable[[], Sequence[Drawing]],
+    latents: Tensor,
+    make: Callable[[Tensor], Sequence[Drawing]],
     tuning: Tuning,
     *,
+    blind: Solver,
     phase: str,
     others: Sequence[Callable[[Tensor], Sequence[Drawing]]] = (),
 ) -> Tuned:
@@ -130,7 +135,9 @@ def tune(
 
     Args:
         which: ``(rows,)``, the images.
-        make: a drawing of every image as it is before the first iteration, new at each call.
+        latents: ``(rows, *latent_shape)``, which all measurements found.
+        make: from latents a drawing of every image as it is before the first iteration, new at each call.
+        blind: finds latents from the measurements that a fit keeps.
         others: each gives a further drawing of every image, from where the first ones ended, ``(rows,
             *image_shape)``.
         phase: the name of the first pass in history and timings; the second is ``phase-again``.
@@ -144,17 +151,20 @@ def tune(
         CrossValidation(max(1, tuning.patience // EVERY), [held.only(image[None]) for _, held in splits])
         for image in which
     ]
+    with task.trace.timed("blind-search"):
+        starts = [_blind_latents(task, blind, which, kept) for kept, _ in splits]
     with task.trace.timed(phase):
-        fits = [_Descent(kept, which, make(), tuning, task.trace, phase) for kept, _ in splits]
+        pairs = zip(splits, starts, strict=True)
+        fits = [_Descent(kept, which, make(start), tuning, task.trace, phase) for (kept, _), start in pairs]
         _watch(fits, rules, tuning.iterations)
     stops = torch.tensor([EVERY * rule.iteration for rule in rules], device=which.device)
-    again = _Descent(problem, which, make(), tuning, task.trace, f"{phase}-again")
+    again = _Descent(problem, which, make(latents), tuning, task.trace, f"{phase}-again")
     with task.trace.timed(again.phase):
         first, fitted = again.descend(stops)
         further = [_Descent(problem, which, other(first), tuning, task.trace, again.phase) for other in others]
         drawn = [first, *(descent.descend(stops, fitted)[0] for descent in further)]
         if task.trace.cancelled:
-            images = torch.cat([_chosen(rule, image[None]) for rule, image in zip(rules, first, strict=True)])
+            images = _so_far(problem, which, first, rules)
         else:
             misfit = problem.measurements.new_tensor([rule.value for rule in rules])
             rows = problem.only(which)
@@ -287,10 +297,23 @@ def found_latents(start: Found) -> Tensor:
     return start.latents
 
 
-def _chosen(rule: CrossValidation, image: Tensor) -> Tensor:
-    """What the first pass chose for an image, ``(1, *image_shape)``, which a second pass that was cut short does not
-    reach; or ``image`` where there was no look yet."""
-    return image if rule.best is None else rule.best.mean(0, keepdim=True)
+def _blind_latents(task: Task, blind: Solver, which: Tensor, kept: Problem) -> Tensor:
+    """``(rows, *latent_shape)`` from the measurements that are kept alone."""
+    return found_latents(blind.recover(replace(task.only(which, kept), restarts=None)))
+
+
+def _so_far(problem: Problem, which: Tensor, images: Tensor, rules: Sequence[CrossValidation]) -> Tensor:
+    """What a cancelled tuning has: ``images`` on their way on all measurements, ``(rows, *image_shape)``, or what the
+    first pass chose where that misses measurements which it has not seen by less than they miss those they were fitted
+    to."""
+    with torch.no_grad():
+        fitted = problem.misfit(problem.residual(images, which)) / problem.m
+    return torch.stack(
+        [
+            image if rule.best is None or rule.value > misfit else rule.best.mean(0)
+            for rule, image, misfit in zip(rules, images, fitted.tolist(), strict=True)
+        ]
+    )
 
 
 def _finite(value: float) -> float | None:

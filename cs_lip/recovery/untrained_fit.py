@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cs_lip.priors.untrained.network import UntrainedNetwork
 from cs_lip.recovery.early_stopping import LATE, Discrepancy, HeldOut, LastIterate, StopRule, WindowedVariance
-from cs_lip.recovery.problem import LEAST_HELD_OUT, Problem
+from cs_lip.recovery.problem import Problem, held_out_fraction
 from cs_lip.recovery.solution import Status
 from cs_lip.recovery.solver import Found, Note, Task, judged
 from cs_lip.recovery.total_variation import total_variation
@@ -141,7 +141,7 @@ class UntrainedFit:
     def _rule(self, name: str, problem: Problem, generator: torch.Generator) -> tuple[StopRule, Problem]:
         """The rule for one image, and the problem without what it holds out."""
         if name == "held-out":
-            kept, held = problem.split(max(self.held_out, min(LEAST_HELD_OUT / problem.m, 0.5)), generator)
+            kept, held = problem.split(held_out_fraction(problem.m, self.held_out), generator)
             return HeldOut(self.patience, held), kept
         if name == "discrepancy":
             return Discrepancy(self.patience, problem), problem

@@ -1,0 +1,38 @@
+"""Where a fit starts that holds measurements out: latents found by the others alone."""
+
+from dataclasses import dataclass, field
+
+from cs_lip.recovery.latent_problem import pose_latents
+from cs_lip.recovery.latent_search import LatentSearch
+from cs_lip.recovery.latent_solver import drawn
+from cs_lip.recovery.learned_start import learned_starts
+from cs_lip.recovery.levenberg_marquardt import LevenbergMarquardt
+from cs_lip.recovery.solver import Found, Task
+
+
+@dataclass(frozen=True)
+class BlindSearch:
+    """A search that takes seconds: of a learned start where there is an encoder, and else of ten random ones.
+
+    It serves fits that only tell when to stop and how large the error is. A start that is somewhat worse than a long
+    search finds is made up for by tuning, and makes the estimate of the error higher, not lower.
+
+    Cost: up to 5 Jacobians; without an encoder up to 10, and 600 forward-backward passes.
+
+    Attributes:
+        refine: of the encoder's best guess.
+        unaided: the search without an encoder.
+    """
+
+    refine: LevenbergMarquardt = field(default_factory=lambda: LevenbergMarquardt(5))
+    unaided: LatentSearch = field(
+        default_factory=lambda: LatentSearch(restarts=10, last=None, refine=LevenbergMarquardt(10))
+    )
+
+    def recover(self, task: Task) -> Found:
+        """See `cs_lip.recovery.Solver`."""
+        if task.encoder is None:
+            return self.unaided.recover(task)
+        problem = pose_latents(task.problem, task.generator, task.latent_penalty)
+        starts = learned_starts(problem, task.encoder, 1, task.seed)
+        return drawn(problem, self.refine.solve(problem, *starts, task.trace), {})
