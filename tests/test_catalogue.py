@@ -11,9 +11,10 @@ import pytest
 import tomli_w
 import torch
 from click.testing import CliRunner, Result
+from filelock import FileLock
 from helpers import Trap, assert_one_sentence, tiny_generator, tiny_onnx
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from test_weight_fuzz import nvlabs_file
 
 from cs_lip import __version__
@@ -34,7 +35,8 @@ from cs_lip.priors import (
     user_generators,
 )
 from cs_lip.priors import adding as adding_module
-from cs_lip.priors.reading.weights import sha256_of
+from cs_lip.priors.reading.weights import sha256_of, write_blueprint
+from cs_lip.priors.starts import own_start_path
 from cs_lip.seeding import stream
 
 
@@ -227,7 +229,7 @@ def test_an_onnx_file_is_kept_as_it_is(tmp_path: Path, home: Path) -> None:
     path = tmp_path / "generator.onnx"
     path.write_bytes(tiny_onnx())
     command = ("generators", "add", path, "--name", "mine")
-    assert_refused(home, *command, says="try --value-range")
+    assert_refused(home, *command, says="--value-range -1,1` after a tanh")
     assert_refused(home, *command, "--value-range=-1,1", "--label", "1", says="try --value-range alone")
     assert run(*command, "--value-range=-1,1").exit_code == 0
     entry = user_generators().entries["mine"]
@@ -269,6 +271,46 @@ def test_a_generator_can_replace_itself(file: Path) -> None:
     again = add_generator(entry.path, "mine", overwrite=True)
     assert torch.equal(images(load_generator("mine")), images(tiny_generator(seed=1)))
     assert again.source_sha256 == entry.sha256
+
+
+def test_the_same_weights_added_again_keep_their_learned_start_and_others_do_not(file: Path, tmp_path: Path) -> None:
+    add_generator(file, "mine")
+    own_start_path("mine").write_bytes(b"a start")
+    add_generator(file, "mine", licence="MIT", overwrite=True)
+    assert own_start_path("mine").exists()
+    save_file(tiny_generator(seed=2).state_dict(), tmp_path / "other.safetensors")
+    add_generator(tmp_path / "other.safetensors", "mine", overwrite=True)
+    assert not own_start_path("mine").exists()
+
+
+def test_a_busy_catalogue_and_a_folder_in_it_are_named(file: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cs_lip.priors.adding.LOCK_SECONDS", 0.1)
+    home.mkdir(parents=True, exist_ok=True)
+    add_generator(file, "mine")
+    with FileLock(user_folder() / ".lock"), pytest.raises(ValueError, match="another process is writing") as caught:
+        remove_generator("mine")
+    assert_one_sentence(caught.value)
+    (user_folder() / "other.toml").mkdir()
+    with pytest.raises(ValueError, match="is a folder") as caught:
+        remove_generator("other")
+    assert_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize(("settings", "says"), [({"name": object()}, "JSON"), ({"name": "x" * 5000}, "5[0-9]{3} char")])
+def test_a_blueprint_that_could_not_be_read_again_is_not_written(
+    settings: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=says) as caught:
+        write_blueprint(tmp_path / "a.safetensors", Blueprint("dcgan", settings, {}))
+    assert_one_sentence(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_tied_weights_are_written_twice(tmp_path: Path) -> None:
+    weight = torch.randn(3, 3)
+    write_blueprint(tmp_path / "a.safetensors", Blueprint("dcgan", {}, {"a": weight, "b": weight}))
+    stored = load_file(tmp_path / "a.safetensors")
+    assert torch.equal(stored["a"], weight) and torch.equal(stored["b"], weight)
 
 
 def test_removing_leaves_the_others(file: Path, home: Path) -> None:

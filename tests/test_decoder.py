@@ -152,6 +152,36 @@ def test_chain_is_found_whatever_its_names_and_their_order(names: list[str], as_
     assert torch.equal(decoder(latents), expected)
 
 
+def test_numbers_order_layers_of_one_size_in_a_file_that_sorts_them(tmp_path: Path) -> None:
+    """As the alphabet has them, fc10 comes before fc2, and that chain fits too."""
+    state = linear_state([*(f"fc{number}" for number in range(1, 12)), "out"], [3, *[5] * 11, 9])
+    latents = latents_for(3)
+    save_file(state, tmp_path / "decoder.safetensors")
+    stored = load_generator(str(tmp_path / "decoder.safetensors"))
+    assert torch.equal(stored(latents), from_state(state)(latents))
+
+
+def test_layers_that_were_not_written_in_the_order_of_their_numbers_are_taken_as_written() -> None:
+    state = linear_state(["fc2", "fc1", "fc3"], [3, 5, 5, 9])
+    latents = latents_for(3)
+    plain = linear_state(["a", "b", "c"], [3, 5, 5, 9])
+    assert torch.equal(from_state(state)(latents), from_state(plain)(latents))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: nn.Sequential(nn.utils.spectral_norm(nn.Linear(8, 64)), nn.ReLU(), nn.Linear(64, 64)),
+        lambda: nn.ModuleDict({"lstm": nn.LSTM(8, 32), "out": nn.Linear(32, 64)}),
+        lambda: nn.ModuleDict({"decoder": nn.Sequential(nn.Linear(8, 64), nn.PReLU(), nn.Linear(64, 64))}),
+    ],
+)
+def test_weights_of_something_else_are_refused(network: Callable[[], nn.Module]) -> None:
+    with pytest.raises(ValueError, match="no plain decoder") as caught:
+        from_state(network().state_dict())
+    assert_one_sentence(caught.value)
+
+
 def test_order_of_the_file_decides_where_names_do_not() -> None:
     state = linear_state(["into", "hidden", "out"], [3, 5, 7, 9])
     latents = latents_for(3)

@@ -180,6 +180,22 @@ class Noisy(Plain):
         return images + torch.randn_like(images)
 
 
+class NoisyByCall(Plain):
+    """The same noise on all images of a call."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        images = super().forward(latents)
+        return images + torch.randn_like(images[:1])
+
+
+class Strict(Plain):
+    """Asserts its shapes, as NVIDIA's networks do."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        assert latents.shape[1] == 6
+        return super().forward(latents)
+
+
 class Empty(nn.Module):
     """Images without a row."""
 
@@ -247,6 +263,21 @@ def test_a_wrapped_module_is_used_as_it_is_and_folded_into_a_copy() -> None:
     assert not torch.allclose(generator(latents_for(generator)), before)
 
 
+@pytest.mark.parametrize(
+    "norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm, nn.utils.parametrizations.weight_norm]
+)
+def test_modules_with_a_norm_of_their_weights_are_folded_and_have_no_prunable_ones(
+    norm: Callable[[nn.Module], nn.Module],
+) -> None:
+    module = Plain()
+    norm(module.linear)
+    generator = _wrap(module)
+    latents = latents_for(generator)
+    images = generator(latents)  # with gradients, which leaves a product in the module
+    torch.testing.assert_close(generator.fold()(latents), images.detach())
+    assert not any(generator.weight_groups().values())
+
+
 def test_wrapped_modules_have_layers_tangents_and_groups() -> None:
     generator = Generator.wrap(Plain(), latent_shape=(6,), value_range=(-1, 1)).double()
     latent = latents_for(generator, 1)[0]
@@ -294,6 +325,9 @@ BAD_WRAPS: dict[str, tuple[Callable[[], Generator], str]] = {
     "images beside something else": (lambda: _wrap(WithLatents()), "gives a tuple for two latents"),
     "images of no pixels": (lambda: _wrap(nn.Sequential(Plain(), Empty())), "gives shape"),
     "noise of its own": (lambda: _wrap(Noisy()), "two images for one latent"),
+    "noise of a call": (lambda: _wrap(NoisyByCall()), "two images for one latent"),
+    "no numbers": (lambda: _wrap(Plain(lambda x: x / 0 * 0)), "not finite"),
+    "an assertion": (lambda: _wrap(Strict(), latent_shape=(7,)), r"does not take latents of shape \(2, 7\)"),
     "latents of no length": (lambda: _wrap(Plain(), latent_shape=(0,)), r"positive lengths, got \(0,\)"),
     "no such geometry": (lambda: _wrap(Plain(), geometry="cube"), "no geometry 'cube'"),
     "labels missing": (lambda: _wrap(Conditional(), latent_shape=(3, 2, 2)), "does not take latents"),

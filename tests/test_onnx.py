@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cs_lip.priors import Generator
 from cs_lip.priors.onnx import generator_from_onnx
+from cs_lip.priors.reading.formats import Format, format_of
 from cs_lip.seeding import stream
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed; pip install 'cs-lip[onnx]'")
@@ -117,6 +118,26 @@ def test_latents_can_be_searched(case: tuple[Model, Generator, tuple[float, floa
     tangent = torch.randn(1, *generator.latent_shape, generator=stream(2, "test"), dtype=torch.float64)
     (gradient,) = torch.autograd.grad(folded(latent).sum(), latent)
     torch.testing.assert_close(folded.push(latent.detach(), tangent).sum(), (gradient * tangent[0]).sum())
+
+
+def test_the_trial_that_finds_the_image_shape_is_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What zeros do not make large, as sizes computed from the latent, other latents may."""
+    monkeypatch.setattr("cs_lip.priors.onnx._check_draws", lambda *_: None)
+    monkeypatch.setattr("cs_lip.priors.onnx.MAX_ALIVE", 16)
+    onnx.save(dense_model(), tmp_path / "large.onnx")
+    with pytest.raises(ValueError, match=r"large\.onnx needs") as caught:
+        generator_from_onnx(tmp_path / "large.onnx", value_range=(-1, 1))
+    assert_one_sentence(caught.value)
+
+
+def test_files_that_say_their_version_or_a_text_first_are_onnx(tmp_path: Path) -> None:
+    for number, about in enumerate(({"model_version": 3}, {"doc_string": "hello"})):
+        model = dense_model()
+        for field, value in about.items():
+            setattr(model, field, value)
+        path = tmp_path / f"{number}.onnx"
+        onnx.save(model, path)
+        assert format_of(path) is Format.ONNX
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's own exporters, the older needs no package

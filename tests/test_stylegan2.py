@@ -417,6 +417,23 @@ def test_folding_keeps_images_gradients_and_tangents(space: str, labels: int) ->
     torch.testing.assert_close((pushed * weights).sum((1, 2, 3)), (tangents * gradient).flatten(1).sum(1))
 
 
+def test_a_folded_generator_stays_a_stylegan2_while_its_weights_move() -> None:
+    """A convolution is divided by the norm of its weights, so twice the weights draw the same."""
+    generator = make(nvlabs_state())
+    folded, latents = generator.fold(), latents_for(generator)
+    expected = folded(latents)
+    with torch.no_grad():
+        for block in folded.synthesis.values():
+            block.conv1.weight.mul_(2)
+    torch.testing.assert_close(folded(latents), expected, rtol=0, atol=1e-5)
+
+
+def test_labels_without_an_embedding_are_refused() -> None:
+    with pytest.raises(ValueError, match="need an embedding") as caught:
+        StyleGAN2((8, 8), (4, 4), labels=3, label=1)
+    assert_one_sentence(caught.value)
+
+
 def test_folded_generator_is_frozen_and_on_its_own() -> None:
     generator = make(nvlabs_state(), space="w")
     folded = generator.fold()

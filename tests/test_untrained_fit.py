@@ -293,6 +293,8 @@ def test_memory_grows_with_the_pixels() -> None:
     weights = 5 * 4 * untrained_network("skip", (3, 64, 64)).parameter_count
     assert (large - weights) / (small - weights) == pytest.approx(4, rel=0.02)
     assert 150e6 < small < 400e6  # 239 MB as measured
+    with torch.no_grad():
+        assert fit_bytes("skip", (3, 128, 128)) == small
     with pytest.raises(ValueError, match="no untrained network"):
         fit_bytes("resnet", (3, 64, 64))
 

@@ -152,6 +152,6 @@ def _numbers(value: str | None, kind: type[int] | type[float], example: str) -> 
     except ValueError:
         numbers = ()
     count = len(example.split(","))
-    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
+    if len(numbers) != count or not all(abs(number) < math.inf for number in numbers):
         raise ValueError(f"{value!r:.60} is not {count} numbers with commas between them; try {example}")
     return numbers

@@ -3,7 +3,8 @@
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import tomli_w
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from cs_lip import __version__
 from cs_lip.files import atomic_path
@@ -87,7 +88,7 @@ def add_generator(
         weights = _written(draft, Path(scratch))
         entry = _entry(draft, name, weights, texts)
         content = _toml(entry)
-        with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
+        with _locked():
             check_new_name(name, overwrite=overwrite)
             there = entry.path.exists()  # where the same weights are added again
             weights.replace(entry.path)
@@ -99,6 +100,8 @@ def add_generator(
                     entry.path.unlink()
                 raise
             _remove_weights(name, keep=entry.path)
+            if not there:
+                own_start_path(name).unlink(missing_ok=True)  # it belonged to the weights before
     return entry
 
 
@@ -111,9 +114,28 @@ def remove_generator(name: str) -> None:
     path = _entry_path(name)
     if not NAME.fullmatch(name) or not os.path.lexists(path):
         raise ValueError(f"there is no generator {name!r:.80} of your own; try `cs-lip generators` for what there is")
-    with FileLock(path.parent / ".lock", timeout=LOCK_SECONDS):
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, which is no entry of cs-lip's; try to remove it by hand")
+    with _locked():
         path.unlink(missing_ok=True)
         _remove_weights(name)
+        own_start_path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """While nobody else writes to the catalogue.
+
+    Raises:
+        ValueError: somebody does, for as long as `LOCK_SECONDS`.
+    """
+    try:
+        with FileLock(user_folder() / ".lock", timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise ValueError(
+            f"another process is writing to the catalogue in {user_folder()} since {LOCK_SECONDS} s; try again later"
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,8 +243,7 @@ def _entry_path(name: str) -> Path:
 
 
 def _remove_weights(name: str, keep: Path | None = None) -> None:
-    """Remove the weights of that name, but for one file, and the learned start, which belonged to those removed."""
-    own_start_path(name).unlink(missing_ok=True)
+    """Remove the weights of that name, but for one file."""
     for path in user_folder().glob(f"{name}-*"):
         if path != keep and re.fullmatch(r"[0-9a-f]{12}\.(safetensors|onnx)", path.name.removeprefix(f"{name}-")):
             path.unlink(missing_ok=True)

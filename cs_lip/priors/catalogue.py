@@ -240,7 +240,10 @@ def _names(bundled: Mapping[str, Entry]) -> str:
 def _from_onnx(path: Path, options: Options) -> Generator:
     """An ONNX file is a whole network, so it takes no options but the range of its values, which it does not say."""
     if options.value_range is None:
-        raise ValueError("an ONNX file does not say what black and white are; try --value-range -1,1 after a tanh")
+        raise ValueError(
+            "an ONNX file does not say what black and white are; try `cs-lip generators add FILE "
+            "--name NAME --value-range -1,1` after a tanh, or Options(value_range=(-1, 1)) in Python"
+        )
     if options != Options(value_range=options.value_range):
         raise ValueError("an ONNX file takes no option but the value range; try --value-range alone")
     generator = generator_from_onnx(path, value_range=options.value_range)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp, vmap
 
+from cs_lip.priors.bounded import TooLargeError
 from cs_lip.priors.prunable import Prunable
 
 Geometry = Literal["gaussian", "sphere"]
@@ -163,10 +164,12 @@ def weights_by_role(network: nn.Module, inputs: int = 1) -> dict[str, tuple[str,
     """The weights of convolutions and linear layers in the order of the network's modules: the first ``inputs`` of them
     are the ``input``, the last is the ``output``, and those between are ``hidden``.
     """
+    weights = dict(network.named_parameters())
     names = [
         f"{name}.weight"
         for name, module in network.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+        # A weight norm makes it from others at every pass.
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and f"{name}.weight" in weights
     ]
     return {
         "input": tuple(names[:inputs]),
@@ -204,6 +207,14 @@ class _Wrapped(Generator):
     def layers(self) -> dict[str, Layer]:
         return {"module": self._draw}
 
+    def fold(self) -> Generator:
+        """See `Generator.fold`. A spectral or weight norm leaves its last product in the module, and only a product
+        without gradients can be copied.
+        """
+        with torch.no_grad():
+            self(torch.zeros(1, *self.latent_shape, device=self.device, dtype=self.dtype))
+        return super().fold()
+
     def _draw(self, state: State) -> State:
         (latents,) = state
         low, high = self.value_range
@@ -220,7 +231,8 @@ def _drawn_shape(module: nn.Module, latent_shape: tuple[int, ...], labels: Tenso
     """The shape of the images of a module, from a trial.
 
     Raises:
-        ValueError: it draws nothing for two latents, no images, or not the same image for the same latent.
+        ValueError: it draws nothing for two latents, no images, not the same image for the same latent, or values that
+            are not finite.
     """
     weight = next(module.parameters(), None)
     if weight is None:
@@ -229,8 +241,10 @@ def _drawn_shape(module: nn.Module, latent_shape: tuple[int, ...], labels: Tenso
     latents = latent.to(weight.device, weight.dtype).repeat_interleave(2, 0)
     try:
         with torch.no_grad():
-            images = module.eval()(latents, *_fixed(labels, latents))
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            images, again = (module.eval()(latents, *_fixed(labels, latents)) for _ in range(2))
+    except TooLargeError:
+        raise
+    except Exception as error:  # somebody else's module may raise anything
         first = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"the module does not take latents of shape (2, {', '.join(map(str, latent_shape))}) ({first}); "
@@ -243,9 +257,11 @@ def _drawn_shape(module: nn.Module, latent_shape: tuple[int, ...], labels: Tenso
             f"the module gives {given} for two latents, expected a tensor (2, channels, height, width); "
             "try a module that draws images and nothing else"
         )
-    one, other = images.double()
+    drawn = torch.cat([images, again]).double()
+    if not torch.isfinite(drawn).all():
+        raise ValueError("the module draws values that are not finite; try a module whose weights are loaded")
     # Far above the rounding of half precision, far below any noise that is seen.
-    if (one - other).abs().max() > 0.01 * one.abs().max():
+    if (drawn - drawn[:1]).abs().max() > 0.01 * drawn[0].abs().max():
         raise ValueError(
             "the module draws two images for one latent, so it adds noise of its own, and no search could find a "
             "latent; try to keep its noise constant"

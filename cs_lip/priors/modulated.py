@@ -93,7 +93,7 @@ class StyledConv(nn.Module):
 
 
 class FoldedConv(nn.Module):
-    """A frozen `StyledConv`: gains baked in, the energy of its weights summed up once, channels last."""
+    """A `StyledConv` with its gains baked in, channels last. The norm of its weights follows them where they move."""
 
     def __init__(self, source: StyledConv) -> None:
         super().__init__()
@@ -101,13 +101,14 @@ class FoldedConv(nn.Module):
         self.affine = plain_linear(*source.affine.scaled())
         weight = source.weight.transpose(0, 1) if source.up else source.weight
         self.weight = nn.Parameter(weight.detach().clone(memory_format=torch.channels_last))
-        self.register_buffer("energy", source.weight.detach().square().sum((2, 3)))
         self.register_buffer("noise", GAIN * source.noise.detach())
         self.bias = nn.Parameter(GAIN * source.bias.detach())
 
     def forward(self, features: Tensor, w: Tensor) -> Tensor:
-        assert isinstance(self.energy, Tensor) and isinstance(self.noise, Tensor)
-        return _styled(features, self.affine(w), self.weight, self.energy, self.noise, self.bias, self.up, self.clamp)
+        assert isinstance(self.noise, Tensor)
+        energy = self.weight.square().sum((2, 3))
+        energy = energy.T if self.up else energy
+        return _styled(features, self.affine(w), self.weight, energy, self.noise, self.bias, self.up, self.clamp)
 
 
 def _styled(

@@ -57,7 +57,10 @@ def generator_from_onnx(path: Path, *, value_range: tuple[float, float]) -> Gene
     generator = _Network(network)
     _check_draws(generator, latent_shape, path)
     try:
-        return Generator.wrap(generator, latent_shape=latent_shape, value_range=value_range)
+        with Bounded(MAX_ALIVE, MAX_MADE):
+            return Generator.wrap(generator, latent_shape=latent_shape, value_range=value_range)
+    except TooLargeError as error:
+        raise _too_large(path, error) from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -135,12 +138,16 @@ def _check_draws(network: nn.Module, latent_shape: tuple[int, ...], path: Path) 
         with torch.no_grad(), Bounded(MAX_ALIVE, MAX_MADE):
             network.eval()(torch.zeros(2, *latent_shape, dtype=dtype))
     except TooLargeError as error:
-        raise ValueError(f"{path} {error}; try the file as its author published it") from None
+        raise _too_large(path, error) from None
     except Exception as error:  # on a graph that makes no sense it raises nearly anything
         raise ValueError(
             f"the network in {path} does not draw two latents at once ({_first_line(error)}); "
             "try to export it with a batch of any size"
         ) from None
+
+
+def _too_large(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} {error}; try the file as its author published it")
 
 
 def _first_line(error: Exception) -> str:

@@ -23,6 +23,9 @@ METADATA, FORMAT = "cs_lip_start", 1
 MAX_SIZE = 2**30
 """Values of the largest tensor that the metadata may ask for."""
 
+MAX_DEPTH = 100
+"""Layers that they may ask for."""
+
 ADVICE = "try `cs-lip train-start` again, with --overwrite"
 
 
@@ -146,6 +149,8 @@ def _about(path: Path) -> dict[str, Any]:
     counts = [*about["latent_shape"], *about["image_shape"], about["components"], about["width"], about["depth"] + 1]
     if not all(type(count) is int and 0 < count < MAX_SIZE for count in counts) or len(about["image_shape"]) != 3:
         raise ValueError("its sizes are not positive numbers")
+    if about["depth"] > MAX_DEPTH:
+        raise ValueError(f"it claims {about['depth']} layers")
     if about["geometry"] not in ("gaussian", "sphere") or not isinstance(about["generator_sha256"], str):
         raise ValueError("it does not say which generator it belongs to")
     return about

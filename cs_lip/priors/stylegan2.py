@@ -183,6 +183,8 @@ class StyleGAN2(_Styled):
                 f"a StyleGAN2 has a rate in (0, 1] and no fewer than 0 labels, got {rate}, {labels} labels and an "
                 f"embedding of {embedding}; try the settings of a trained network"
             )
+        if labels > 0 and embedding < 1:
+            raise ValueError(f"{labels} labels need an embedding of 1 or more, got {embedding}; try one of {widths[0]}")
         if clamp is not None and not clamp > 0:
             raise ValueError(f"the clamp must be positive, got {clamp}; try none")
         styles, blocks = widths[-1], []

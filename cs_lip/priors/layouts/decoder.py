@@ -58,10 +58,11 @@ def from_linear(
         activation: a name of `cs_lip.priors.decoder.ACTIVATIONS`; no weight tells.
 
     Raises:
-        ValueError: nothing but an encoder, a layer that is not linear, layers that do not follow one another, or an
-            image shape that is not told.
+        ValueError: nothing but an encoder, a layer that is not linear, weights of something else beside the layers,
+            layers that do not follow one another, or an image shape that is not told.
     """
     names = _decoder([name.removesuffix(".weight") for name in state if name.endswith(".weight")])
+    _check_nothing_left(names, state)
     for name in names:
         weight, bias = state[f"{name}.weight"], state.get(f"{name}.bias")
         if weight.dim() != 2 or bias is None or bias.shape != weight.shape[:1]:
@@ -92,12 +93,34 @@ def _decoder(names: list[str]) -> list[str]:
     return under or others
 
 
+def _check_nothing_left(layers: list[str], state: Mapping[str, Tensor]) -> None:
+    """Refuse weights that belong to no layer, as spectral norms and recurrent layers have: without them the layers
+    would draw something else. Where the layers lie under ``decoder``, what lies elsewhere is another network's.
+    """
+    taken = {f"{name}.{kind}" for name in layers for kind in ("weight", "bias")}
+    apart = any("decoder" in name.split(".") for name in layers)
+    left = [name for name in state if name not in taken and ("decoder" in name.split(".") if apart else _counts(name))]
+    if left:
+        raise ValueError(
+            f"beside the layers {', '.join(layers):.60} there is {left[0]!r:.60}, so this is no plain decoder of "
+            "linear layers; try Generator.wrap with the module, built in Python"
+        )
+
+
+def _counts(name: str) -> bool:
+    """Whether a weight is not known to be an encoder's."""
+    parts = name.removeprefix("module.").split(".")
+    return "encoder" not in parts and parts[0] not in EXAMPLE[:-2]
+
+
 def _in_order(names: list[str], state: Mapping[str, Tensor]) -> list[str]:
     """The layers so that each takes what the one before gives.
 
-    A PyTorch file keeps the order in which the network was written, a safetensors file that of the alphabet.
+    A PyTorch file keeps the order in which the network was written, a safetensors file that of the alphabet, which says
+    nothing, so that numbers come first there.
     """
-    for order in (names, sorted(names, key=_natural)):
+    natural = sorted(names, key=_natural)
+    for order in (natural, names) if names == sorted(names) else (names, natural):
         shapes = [state[f"{name}.weight"].shape for name in order]
         if all(before[0] == after[1] for before, after in pairwise(shapes)):
             return order

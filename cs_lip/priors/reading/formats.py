@@ -96,7 +96,7 @@ def _archive_format(path: Path) -> Format:
 
 def _is_onnx(head: bytes) -> bool:
     """Whether a protobuf begins like an ONNX model: field 1, the version of the format, then another known field."""
-    return len(head) > 2 and head[0] == 8 and 0 < head[1] < 64 and head[2] in (0x12, 0x1A, 0x22, 0x3A, 0x42)
+    return len(head) > 2 and head[0] == 8 and 0 < head[1] < 64 and head[2] in (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)
 
 
 def _description(head: bytes) -> str:

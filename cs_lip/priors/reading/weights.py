@@ -119,12 +119,26 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def write_blueprint(path: Path, blueprint: Blueprint) -> None:
-    """Write a blueprint as one safetensors file, atomically, the same bytes every time; `read_blueprint` reads it."""
+    """Write a blueprint as one safetensors file, atomically, the same bytes every time; `read_blueprint` reads it.
+
+    Raises:
+        ValueError: its settings are no JSON, or longer than what is read again.
+    """
     # One entry, since the library writes several in an order that changes from run to run.
     own = {"architecture": blueprint.architecture, "settings": blueprint.settings, "layout": blueprint.layout}
-    state = {name: value.detach().contiguous() for name, value in blueprint.state.items()}
+    try:
+        text = json.dumps(own, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the settings of a blueprint must be JSON ({error!s:.80}); try plain numbers") from None
+    if len(text) > MAX_SETTINGS:
+        raise ValueError(
+            f"the settings of this {blueprint.architecture} take {len(text)} characters, more than the {MAX_SETTINGS} "
+            "that are read again; try a network of fewer layers"
+        )
+    # Tied weights would share memory, which a file cannot.
+    state = {name: value.detach().clone().contiguous() for name, value in blueprint.state.items()}
     with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata={BLUEPRINT: json.dumps(own)})
+        save_file(state, temporary, metadata={BLUEPRINT: text})
 
 
 def _own_blueprint(path: Path, metadata: Mapping[str, str]) -> Blueprint:

@@ -46,7 +46,7 @@ def _kept_bytes(network: UntrainedNetwork) -> int:
             kept[value.untyped_storage()._cdata] = value
         return value
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
         drawn: Tensor = network(torch.empty(1, *network.input_shape, device="meta"))  # holds on to all that is kept
     total = sum(int(value.untyped_storage().nbytes()) for value in kept.values())
     return total + int(drawn.untyped_storage().nbytes())

@@ -53,6 +53,8 @@ class UNet(UntrainedNetwork):
         (input_channels,) = checked_numbers("input channels", (input_channels,))
         widths = checked_numbers("widths", widths)
         halvings(shape, len(widths) - 1)
+        if shape[1] * shape[2] < 2:
+            raise ValueError(f"a U-Net normalises over the pixels of an image, got {shape}; try one of more than one")
         super().__init__(shape, (input_channels, *shape[1:]))
         self.down = nn.ModuleList(_pair(*ends, norm=True) for ends in pairwise((input_channels, *widths)))
         self.grow = nn.ModuleList(
