@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cs_lip.operators import Gaussian, LinearOperator, SubsampledFourier
 from cs_lip.priors import DCGAN, Generator
-from cs_lip.recovery import LevenbergMarquardt, Recovery, Solver, Status, pose, recover
+from cs_lip.recovery import Auto, Fidelity, LevenbergMarquardt, MedianOfMeans, Recovery, Solver, Status, pose, recover
 from cs_lip.recovery.back_projection import back_project, error_variance
 from cs_lip.recovery.baselines import Lasso
 from cs_lip.recovery.fidelity import L1
@@ -518,6 +518,50 @@ def test_there_are_one_to_five_shifts(count: int) -> None:
 
 
 # Tuning
+
+
+def test_where_tuning_only_harms_the_search_stands() -> None:
+    """An image in range with more noise than was stated is not explained, and every step leads away from it."""
+    generator, images = in_range()
+    y, operator = measured(gaussian(), images, noise=0.02), gaussian()
+    solver = ImageAdaptive(SEARCH, Tuning(iterations=20, learning_rate=0.3, folds=1))
+    tuned = recover(operator, y, generator, solver=solver, noise=0.015)
+    assert tuned.notes[0]["iteration"] == 0 and tuned.notes[0]["iterations"] > 0
+    assert mse(tuned, images) < 0.02**2 * M / 768  # as much as back-projection onto all measurements would leave
+
+
+def test_blind_searches_have_a_phase_of_their_own_and_stop_with_the_rest() -> None:
+    generator, images = in_range()
+    operator, seen = gaussian(), []
+    y = measured(operator, shaded(images))
+    solver = ImageAdaptive(SEARCH, replace(TUNING, folds=5), shifts=1)
+
+    def cancel() -> bool:
+        return "blind-search" in seen
+
+    stopped = recover(
+        operator, y, generator, solver=solver, cancel=cancel, progress=lambda record: seen.append(record.phase)
+    )
+    assert stopped.status == (Status.INTERRUPTED,)
+    assert 1 <= seen.count("blind-search") <= 4  # what is left of the first of five
+    assert set(seen) == {"levenberg-marquardt", "blind-search"}
+    assert "blind-search" in stopped.timings and "adam" not in stopped.timings
+    torch.testing.assert_close(stopped.images, recover(operator, y, generator, solver=SEARCH).images)
+
+
+@pytest.mark.parametrize("name", ["image-adaptive", "intermediate-layers", "auto"])
+@pytest.mark.parametrize("fidelity", [None, MedianOfMeans(0.02, block_size=20)])
+def test_what_cannot_be_held_out_is_refused_before_the_search(name: str, fidelity: Fidelity | None) -> None:
+    generator, images = in_range()
+    m = 15 if fidelity is None else 60
+    solver: Solver = BEYOND[name] if name in BEYOND else Auto(unaided=SEARCH)
+    if name == "auto" and fidelity is None:
+        m, solver = 60, Auto(unaided=SEARCH, beyond=ImageAdaptive(tuning=Tuning(held_out=0.9)))
+    operator, seen = Gaussian(SHAPE, m, seed=0), []
+    with pytest.raises(ValueError, match="try") as caught:
+        recover(operator, operator(images), generator, solver=solver, fidelity=fidelity, progress=seen.append)
+    assert_one_sentence(caught.value)
+    assert not seen
 
 
 def test_what_is_held_out_is_unknown_to_where_the_fits_start() -> None:

@@ -64,6 +64,8 @@ class Auto:
         few = f"fewer than {FEW} measurements leave none to judge by"
         if task.problem.m < FEW and task.encoder is not None:
             return _because(self.few.recover(task), "linear-estimate", few)
+        if task.problem.m >= FEW:
+            self.beyond.tuning.splits(task)  # now, since the search takes its time
         search = self.unaided if task.encoder is None else self.search
         start = search.recover(task)
         if task.problem.m < FEW or task.trace.cancelled:

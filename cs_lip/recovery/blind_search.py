@@ -14,17 +14,18 @@ from cs_lip.recovery.solver import Found, Task
 class BlindSearch:
     """A search that takes seconds: of a learned start where there is an encoder, and else of ten random ones.
 
-    It serves fits that only tell when to stop and how large the error is. A start that is somewhat worse than a long
-    search finds is made up for by tuning, and makes the estimate of the error higher, not lower.
+    It serves fits that only tell when to stop and how large the error is. Where it finds less than a long search would,
+    the estimate of the error is higher, not lower.
 
-    Cost: up to 5 Jacobians; without an encoder up to 10, and 600 forward-backward passes.
+    Cost, for each image and each part that is held out: about 10 Jacobians and at most 20; without an encoder at most
+    10, and 600 forward-backward passes.
 
     Attributes:
         refine: of the encoder's best guess.
         unaided: the search without an encoder.
     """
 
-    refine: LevenbergMarquardt = field(default_factory=lambda: LevenbergMarquardt(5))
+    refine: LevenbergMarquardt = field(default_factory=lambda: LevenbergMarquardt(20))
     unaided: LatentSearch = field(
         default_factory=lambda: LatentSearch(restarts=10, last=None, refine=LevenbergMarquardt(10))
     )

@@ -80,9 +80,11 @@ class ImageAdaptive:
         """See `cs_lip.recovery.Solver`.
 
         Raises:
-            ValueError: the weights that move are not those of the generator.
+            ValueError: the weights that move are not those of the generator; as `Tuning.splits`.
         """
-        _check_moving(self.moving, task.generator.fold())  # now, since the search takes its time
+        # Now, since the search takes its time.
+        _check_moving(self.moving, task.generator.fold())
+        self.tuning.splits(task)
         return self.improved(task, self.search.recover(task))
 
     def improved(self, task: Task, start: Found) -> Found:

@@ -41,7 +41,7 @@ class IntermediateLayers:
     relative, so that it means the same for layers of any size.
 
     Cost beside the search: an iteration is one forward and backward pass of the layers that are left, one application
-    of A and its adjoint, and a sort of the activations; some hundred iterations, twice.
+    of A and its adjoint, and a sort of the activations; some hundred iterations, two to six times.
 
     Source: Daras, Dean, Jalal & Dimakis, Intermediate Layer Optimization for Inverse Problems using Deep Generative
     Models, ICML 2021, section 3 and algorithm 1.
@@ -79,10 +79,12 @@ class IntermediateLayers:
         """See `cs_lip.recovery.Solver`.
 
         Raises:
-            ValueError: the generator has no such layers, or hands nothing on because it is in one piece.
+            ValueError: the generator has no such layers, or hands nothing on because it is in one piece; as
+                `Tuning.splits`.
         """
         generator = task.generator.fold()
         pieces = _pieces(generator, self.layers)
+        self.tuning.splits(task)  # now, since the search takes its time
 
         def improve(start: Found, which: Tensor) -> tuple[Tensor, Tensor, tuple[Note, ...]]:
             tuned = tune(

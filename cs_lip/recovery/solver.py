@@ -38,14 +38,9 @@ class Task:
     latent_penalty: float | None = None
     encoder: Encoder | None = None
 
-    def only(self, which: Tensor, problem: Problem | None = None) -> "Task":
-        """The task of some of its images, by their indices ``(count,)``.
-
-        Args:
-            problem: of all images, to take instead of the task's own, as of some of the measurements.
-        """
-        part = (self.problem if problem is None else problem).only(which)
-        return replace(self, problem=part, trace=self.trace.of(which, part))
+    def only(self, which: Tensor) -> "Task":
+        """The task of some of its images, by their indices ``(count,)``."""
+        return replace(self, problem=self.problem.only(which), trace=self.trace.of(which))
 
     @property
     def generator(self) -> Generator:

@@ -76,13 +76,14 @@ class Trace:
         finally:
             self.timings[phase] = self.timings.get(phase, 0.0) + time.perf_counter() - began
 
-    def of(self, which: Tensor, problem: Problem | None = None) -> "Trace":
+    def of(self, which: Tensor, problem: Problem | None = None, phase: str | None = None) -> "Trace":
         """The same log for whoever works on some of the images only, ``(count,)``, and numbers these from 0.
 
         Args:
             problem: theirs, where it is another one than this trace's, as of some of the measurements.
+            phase: under which all is logged, whatever they call it.
         """
-        return _Part(self, which, self._problem.only(which) if problem is None else problem)
+        return _Part(self, which, self._problem.only(which) if problem is None else problem, phase)
 
     def seconds(self) -> float:
         """Wall time since the recovery began."""
@@ -92,23 +93,23 @@ class Trace:
 class _Part(Trace):
     """See `Trace.of`."""
 
-    def __init__(self, whole: Trace, which: Tensor, problem: Problem) -> None:
+    def __init__(self, whole: Trace, which: Tensor, problem: Problem, phase: str | None) -> None:
         super().__init__(problem)
         self.history, self.timings = whole.history, whole.timings
-        self._whole, self._which = whole, which
+        self._whole, self._which, self._phase = whole, which, phase
 
     @property
     def cancelled(self) -> bool:
         return self._whole.cancelled
 
     def note(self, phase: str, relative_residual: Tensor, which: Tensor) -> None:
-        self._whole.note(phase, relative_residual, self._which[which])
+        self._whole.note(self._phase or phase, relative_residual, self._which[which])
 
     def observe(self, images: Tensor, which: Tensor) -> None:
         self._whole.observe(images, self._which[which])
 
     def timed(self, phase: str) -> AbstractContextManager[None]:
-        return self._whole.timed(phase)
+        return self._whole.timed(self._phase or phase)
 
     def seconds(self) -> float:
         return self._whole.seconds()

@@ -60,7 +60,8 @@ class Tuning:
     others starts from latents that are found by them alone, since those that all measurements found fit the held-out
     ones too well: with half as many latents as measurements, their misfit is less than a third of what it should be.
     Where there are several drawings of an image, the others follow until they fit as well, and the mean of all is what
-    comes out. A regularised back-projection (`back_project`) follows where the fidelity is least squares. Where this is
+    comes out. A regularised back-projection (`back_project`) follows where the fidelity is least squares. Where no
+    iterate misses the held-out measurements by less than where it started, that is all that happens. Where this is
     cancelled, the drawing comes out as far as it has come on all measurements, or the mean of the iterates with the
     least held-out misfit, where that is below the misfit that the drawing has left.
 
@@ -91,6 +92,18 @@ class Tuning:
             raise ValueError(f"the learning rate must be a number above 0, got {self.learning_rate}; try 1e-4")
         if self.total_variation is not None and not 0 <= self.total_variation < math.inf:
             raise ValueError(f"the weight of TV must be a number from 0 on, got {self.total_variation}; try 0")
+
+    def splits(self, task: Task) -> list[tuple[Problem, Problem]]:
+        """What is fitted to and what is held out, one pair a fit; to be asked for before what takes long.
+
+        Raises:
+            ValueError: the held-out fraction leaves fewer than ten measurements on either side, or too few for the
+                fidelity.
+        """
+        splits = task.problem.splits(task.seed, self.held_out, self.folds)
+        for _, held in splits:
+            held.misfit(torch.zeros_like(held.measurements[:1]))
+        return splits
 
     def rate(self, problem: Problem) -> float:
         """The learning rate for a problem."""
@@ -143,21 +156,19 @@ def tune(
         phase: the name of the first pass in history and timings; the second is ``phase-again``.
 
     Raises:
-        ValueError: the held-out fraction leaves fewer than ten measurements on either side.
+        ValueError: as `Tuning.splits`.
     """
-    problem = task.problem
-    splits = problem.splits(task.seed, tuning.held_out, tuning.folds)
+    problem, splits = task.problem, tuning.splits(task)
     rules = [
         CrossValidation(max(1, tuning.patience // EVERY), [held.only(image[None]) for _, held in splits])
         for image in which
     ]
-    with task.trace.timed("blind-search"):
-        starts = [_blind_latents(task, blind, which, kept) for kept, _ in splits]
+    starts = [_blind_latents(task, blind, which, kept, latents) for kept, _ in splits]
     with task.trace.timed(phase):
         pairs = zip(splits, starts, strict=True)
         fits = [_Descent(kept, which, make(start), tuning, task.trace, phase) for (kept, _), start in pairs]
         _watch(fits, rules, tuning.iterations)
-    stops = torch.tensor([EVERY * rule.iteration for rule in rules], device=which.device)
+    stops = torch.tensor([EVERY * max(0, rule.iteration - 1) for rule in rules], device=which.device)
     again = _Descent(problem, which, make(latents), tuning, task.trace, f"{phase}-again")
     with task.trace.timed(again.phase):
         first, fitted = again.descend(stops)
@@ -168,12 +179,14 @@ def tune(
         else:
             misfit = problem.measurements.new_tensor([rule.value for rule in rules])
             rows = problem.only(which)
-            images = back_project(rows, torch.stack(drawn).mean(0), error_variance(rows, misfit))
+            # What nobody tuned does not fit as well once it is moved.
+            mean = torch.where((stops > 0)[:, None, None, None], torch.stack(drawn).mean(0), first)
+            images = back_project(rows, mean, error_variance(rows, misfit))
     held_out = sum(held.m for _, held in splits)
     notes = tuple(
         {
             "iteration": stop,
-            "iterations": EVERY * rule.seen,
+            "iterations": EVERY * max(0, rule.seen - 1),
             "held_out": held_out,
             "held_out_misfit": _finite(rule.value),
         }
@@ -234,20 +247,21 @@ class _Descent:
 
 def _watch(fits: Sequence[_Descent], rules: Sequence[CrossValidation], iterations: int) -> None:
     """Descend in all fits until every image's rule is satisfied, and at most ``iterations``; the rules keep the
-    best.
+    best, which may be where the fits start.
     """
     which, trace = fits[0].which, fits[0].trace
     alive = torch.arange(len(rules), device=which.device)
-    for done in range(1, iterations + 1):
+    for done in range(iterations + 1):
         if len(alive) == 0 or trace.cancelled:
             return
-        for fit in fits:
-            fit.step(alive)
         if done % EVERY == 0:
             images = torch.stack([fit.images(alive) for fit in fits], 1)
             trace.observe(images[:, 0], which[alive])
             finished = [rules[place].watch(rows, rows) for place, rows in zip(alive.tolist(), images, strict=True)]
             alive = alive[~torch.tensor(finished, device=alive.device)]
+        if done < iterations and len(alive):
+            for fit in fits:
+                fit.step(alive)
 
 
 def in_range(task: Task, start: Found) -> Tensor:
@@ -297,9 +311,14 @@ def found_latents(start: Found) -> Tensor:
     return start.latents
 
 
-def _blind_latents(task: Task, blind: Solver, which: Tensor, kept: Problem) -> Tensor:
-    """``(rows, *latent_shape)`` from the measurements that are kept alone."""
-    return found_latents(blind.recover(replace(task.only(which, kept), restarts=None)))
+def _blind_latents(task: Task, blind: Solver, which: Tensor, kept: Problem, latents: Tensor) -> Tensor:
+    """``(rows, *latent_shape)`` from the measurements that are kept alone; where all is cancelled, and nothing will be
+    judged, those that there are."""
+    if task.trace.cancelled:
+        return latents
+    part = kept.only(which)
+    trace = task.trace.of(which, part, "blind-search")
+    return found_latents(blind.recover(replace(task, problem=part, trace=trace, restarts=None)))
 
 
 def _so_far(problem: Problem, which: Tensor, images: Tensor, rules: Sequence[CrossValidation]) -> Tensor:
