@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,10 +159,28 @@ def real_images(files: Sequence[Path], generator: Generator) -> list[NamedImage]
 
 
 def _asked_image(name: str, path: Path, image_shape: tuple[int, int, int]) -> NamedImage:
-    """A picture file, or where there is none of that name, and it is no file's name, the bundled picture."""
+    """A picture file, or where there is none of that name, and it is no file's name, the bundled picture.
+
+    Raises:
+        ValueError: it cannot be read, or has a name that cannot be stored.
+    """
+    check_name(path)
     if path.suffix or path.exists():
         return NamedImage(name, "file", read_image(path, image_shape))
     return picture(str(path), image_shape)
+
+
+def check_name(path: Path) -> None:
+    """Refuse a file whose name is no text, since results and reports tell it.
+
+    Raises:
+        ValueError: the name is not UTF-8.
+    """
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise ValueError(f"the name {shown:.120} is not UTF-8, so no result could tell it; try to rename it") from None
 
 
 def _distinct_names(files: Sequence[Path]) -> list[str]:
@@ -175,7 +193,7 @@ def claim_folder(asked: Path | None, overwrite: bool, default: str, own: frozens
     """The folder for a run's files: the one asked for, or ``default``, ``default-2``, ... whichever is free.
 
     A folder that already holds something is refused: an earlier run unless ``overwrite``, any other work always. The
-    folder itself is made only when the files are written.
+    folder is made now, so that no other run takes it, and removed at the end of the command if nothing was written.
 
     Args:
         own: the names of the files that a run leaves there.
@@ -184,7 +202,7 @@ def claim_folder(asked: Path | None, overwrite: bool, default: str, own: frozens
         ValueError: the folder is a file, holds something, or cannot be written.
     """
     if asked is None:
-        return writable(_free_folder(default))
+        return _made_folder(default)
     if asked.exists() and not asked.is_dir():
         raise ValueError(f"{asked} is a file, expected a folder; try another --out")
     held = {path.name for path in asked.iterdir()} if asked.is_dir() else set()
@@ -193,16 +211,21 @@ def claim_folder(asked: Path | None, overwrite: bool, default: str, own: frozens
         raise ValueError(f"the folder {asked} holds other work ({foreign[0]}), nothing was written; try another --out")
     if held and not overwrite:
         raise ValueError(f"the folder {asked} holds an earlier run; try another --out, or --overwrite to replace it")
-    return writable(asked)
+    if not writable(asked).is_dir():
+        asked.mkdir(parents=True)
+        _remove_if_unused(asked)
+    return asked
 
 
 def writable(path: Path) -> Path:
     """The path, where a file or a folder can be made: what takes hours should not find out at its end.
 
     Raises:
-        ValueError: something above it is a file, or may not be written.
+        ValueError: something above it is a file, or may not be written, or it is a link to nothing.
     """
-    nearest = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    nearest = next(each for each in (path.absolute(), *path.absolute().parents) if os.path.lexists(each))
+    if not nearest.exists():
+        raise ValueError(f"{nearest} is a link to nothing; try another path")
     if not nearest.is_dir() and nearest != path.absolute():
         raise ValueError(f"{nearest} is a file, expected a folder for {path.name!r:.120}; try another path")
     if not os.access(nearest, os.W_OK):
@@ -210,9 +233,25 @@ def writable(path: Path) -> Path:
     return path
 
 
-def _free_folder(default: str) -> Path:
+def _made_folder(default: str) -> Path:
+    """The first of ``default``, ``default-2``, ... that there is not, made in one step, which one process alone can."""
     folder, number = Path(default), 1
-    while folder.exists():
+    while True:
+        if not os.path.lexists(folder):
+            writable(folder)
+            with suppress(FileExistsError):
+                folder.mkdir()
+                _remove_if_unused(folder)
+                return folder
         number += 1
         folder = Path(f"{default}-{number}")
-    return folder
+
+
+def _remove_if_unused(folder: Path) -> None:
+    """At the end of the command, where nothing is in it then."""
+
+    def remove() -> None:
+        with suppress(OSError):  # of a folder that is not empty
+            folder.rmdir()
+
+    click.get_current_context().call_on_close(remove)

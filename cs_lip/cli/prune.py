@@ -1,6 +1,7 @@
 """``cs-lip prune``: a lottery ticket found in a generator or in an untrained network."""
 
 import copy
+import math
 import os
 import shlex
 from pathlib import Path
@@ -123,8 +124,9 @@ def prune(
             write_ticket(own, ticket)
             path = own
     click.echo(f"The ticket is {path} ({path.stat().st_size / 1e6:.1f} MB), its levels are in {folder}.")
-    command = "restore PICTURE --task TASK" if prior else "recover"
-    click.echo(f"Try it: cs-lip {command} --ticket {shlex.quote(str(name or path))}")
+    measurements = f" --measurements {max(1, math.prod(plan.network.image_shape) // 8)}"
+    command, rest = ("restore PICTURE --task TASK", "") if prior else ("recover", measurements)
+    click.echo(f"Try it: cs-lip {command} --ticket {shlex.quote(str(name or path))}{rest}")
 
 
 GENERATOR_ALONE = ("data", "batch")

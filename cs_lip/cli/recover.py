@@ -145,8 +145,8 @@ def recover(
             problem.split(held_out, stream(asked["seed"], "held-out"))
     with bad_input():
         run = _run(task, chosen, solver, restarts, asked["seed"])
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / PAGE_FILE).unlink(missing_ok=True)
+        for name in (PAGE_FILE, FIGURE_FILE, SUMMARY_FILE):  # of an earlier run, should anything fail now
+            (folder / name).unlink(missing_ok=True)
         save_run(folder / RUN_FILE, run)  # before anything else that may be stopped, or run out of memory
         if uncertainty:
             run = replace(run, sd=_deviations(task, run.recovery), config=run.config | {"uncertainty": True})

@@ -14,6 +14,7 @@ from cs_lip.cli.inputs import (
     RUN_FILES,
     asked_ticket,
     bad_input,
+    check_name,
     claim_folder,
     device_option,
     find_device,
@@ -87,6 +88,7 @@ def restore(
     asked = Asked(**said)
     with bad_input():
         check_asked(asked)
+        check_name(picture)
         folder = claim_folder(out, overwrite, "restored", RUN_FILES | {RESTORED_FILE})
         solver = UntrainedFit(iterations=iterations, stop=stop)
         where = find_device(device)
@@ -184,8 +186,8 @@ def _run(
 
 
 def _write(folder: Path, run: Run, text: str, title: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / PAGE_FILE).unlink(missing_ok=True)
+    for name in (PAGE_FILE, FIGURE_FILE, RESTORED_FILE, SUMMARY_FILE):  # of an earlier run, should anything fail now
+        (folder / name).unlink(missing_ok=True)
     save_run(folder / RUN_FILE, run)
     save_picture(folder / RESTORED_FILE, run.recovery.images[0])
     save_restoration_figure(folder / FIGURE_FILE, run, title)

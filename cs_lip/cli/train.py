@@ -12,10 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cs_lip.cli.entry import INTERRUPTED
-from cs_lip.cli.inputs import bad_input, seed_option
+from cs_lip.cli.inputs import bad_input, seed_option, writable
 from cs_lip.evaluation.datasets import read_dataset
 from cs_lip.evaluation.training_run import DEFAULT_EVERY, TrainingRun, open_run
-from cs_lip.priors import add_generator, check_new_name
+from cs_lip.priors import add_generator, check_new_name, user_folder
 from cs_lip.training import SIZES, Settings, dcgan_settings
 
 
@@ -75,9 +75,16 @@ def train(
     """
     with bad_input():
         check_new_name(name, overwrite=overwrite)
+        writable(user_folder())
+        folder = out or Path(f"training-{name}")
+        if folder.resolve().is_relative_to(Path(data).resolve()):
+            raise ValueError(
+                f"the training would be kept in {folder}, among the pictures of {data}, and its samples be taken for "
+                "some of them; try an --out elsewhere"
+            )
         pictures = _read(data, int(size))
         settings = dcgan_settings(int(size), pictures.shape[1], **asked)
-        run = open_run(out or Path(f"training-{name}"), settings, pictures, every)
+        run = open_run(folder, settings, pictures, every)
     if run.training.step:
         click.echo(f"The training in {run.folder} goes on from step {run.training.step} of {settings.steps}.")
     with bad_input(), _deferred_interrupts() as interrupts:

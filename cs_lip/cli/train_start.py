@@ -8,7 +8,7 @@ import click
 from tqdm import tqdm
 
 from cs_lip.cli.entry import INTERRUPTED
-from cs_lip.cli.inputs import bad_input, seed_option
+from cs_lip.cli.inputs import bad_input, seed_option, writable
 from cs_lip.evaluation.provenance import versions
 from cs_lip.priors import DEFAULT_GENERATOR, find_entry, load_generator, own_start_path, write_start
 from cs_lip.training import StartSettings, StartTraining
@@ -51,6 +51,7 @@ def train_start(generator: str, steps: int, image_steps: int, draws: int, seed: 
         path = own_start_path(generator)
         if os.path.lexists(path) and not overwrite:
             raise ValueError(f"there is a learned start for {generator!r} at {path} already; try --overwrite")
+        writable(path)
         settings = StartSettings(steps=steps, image_steps=image_steps, draws=draws, seed=seed)
         training = StartTraining(load_generator(generator), settings)
         try:
@@ -61,7 +62,8 @@ def train_start(generator: str, steps: int, image_steps: int, draws: int, seed: 
         provenance = {"command": "cs-lip train-start", "settings": asdict(settings), "versions": versions()}
         write_start(path, training.finished(), entry, provenance)
     click.echo(f"The learned start of {generator} is in {path} ({path.stat().st_size / 1e6:.1f} MB).")
-    click.echo(f"Try it: cs-lip recover --generator {generator}")
+    measurements = max(1, math.prod(entry.image_shape) // 8)
+    click.echo(f"Try it: cs-lip recover --generator {generator} --measurements {measurements}")
 
 
 def _advance(training: StartTraining) -> None:

@@ -79,11 +79,20 @@ def summary(run: Run) -> dict[str, Any]:
                 "status": run.recovery.status[index].value,
                 "solver": run.recovery.notes[index].get("chosen", run.config.get("solver")),
                 "seconds": share,
-                "note": run.recovery.notes[index],
+                "note": strict(run.recovery.notes[index]),
                 **({} if run.sd is None else {"mean_sd": _finite(float(run.sd[index].mean()))}),
             }
         )
     return {"config": run.config, "versions": run.versions, "images": rows}
+
+
+def strict(value: Any) -> Any:
+    """The same as strict JSON has it: None for NaN and infinity, at any depth."""
+    if isinstance(value, dict):
+        return {name: strict(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _quality(run: Run, index: int) -> dict[str, float | None]:

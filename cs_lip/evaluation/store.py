@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cs_lip.evaluation.acquisition import Outliers
-from cs_lip.evaluation.run import Measurements, Run, summary
+from cs_lip.evaluation.run import Measurements, Run, strict, summary
 from cs_lip.files import atomic_path, opened_hdf5, written_hdf5
 from cs_lip.recovery import Record, Recovery, Status
 
@@ -157,7 +157,7 @@ def _get_history(group: h5py.Group) -> tuple[Record, ...]:
 
 def _put_json(file: h5py.File, **values: Any) -> None:
     for name, value in values.items():
-        file.attrs[name] = json.dumps(value)
+        file.attrs[name] = json.dumps(strict(value), allow_nan=False)
 
 
 def _get_json(file: h5py.File, name: str) -> Any:

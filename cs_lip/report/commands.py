@@ -33,10 +33,10 @@ def _recover(config: dict[str, Any]) -> list[str]:
         images = config.get("images", "bundled samples")
         parts += [part for path in ([] if isinstance(images, str) else images) for part in ("--image", path)]
     parts += _prior(config, "--generator", config["generator"])
-    if config.get("noise"):
-        parts += ["--noise", f"{config['noise']:.10g}"]
+    if config.get("noise") or ("from" in config and "noise" in config):  # a file has a noise of its own
+        parts += ["--noise", repr(config["noise"])]
     if config.get("outliers"):
-        parts += ["--outliers", f"{config['outliers']['fraction']:g}", "--outlier-kind", config["outliers"]["kind"]]
+        parts += ["--outliers", repr(config["outliers"]["fraction"]), "--outlier-kind", config["outliers"]["kind"]]
     parts += ["--solver", config["solver"]]
     if config.get("restarts"):
         parts += ["--restarts", str(config["restarts"])]
@@ -53,8 +53,8 @@ def _restore(config: dict[str, Any]) -> list[str]:
         parts.append("--simulate")
     if config["task"] == "sense":
         parts += ["--measurements", str(config["measurements"]), "--operator", _operator(config)]
-    if config.get("noise"):
-        parts += ["--noise", f"{config['noise']:.10g}"]
+    if config.get("noise") is not None:
+        parts += ["--noise", repr(config["noise"])]
     for name in ("mask", "fraction", "factor", "size"):
         if config.get(name) is not None:
             parts += [f"--{name}", str(config[name])]
@@ -80,12 +80,12 @@ def _fidelity(fidelity: dict[str, Any]) -> list[str]:
     if name is None:
         return []
     share = fidelity.get("contamination")
-    return ["--fidelity", name] + ([] if share is None else ["--contamination", f"{share:g}"])
+    return ["--fidelity", name] + ([] if share is None else ["--contamination", repr(share)])
 
 
 def _settings(config: dict[str, Any]) -> list[str]:
     """What `--held-out` and `--radius` were."""
     settings = config.get("solver_settings", {})
     tuning = settings.get("tuning") or settings.get("beyond", {}).get("tuning", {})
-    held_out = [] if tuning.get("held_out") is None else ["--held-out", f"{tuning['held_out']:g}"]
-    return held_out + (["--radius", f"{settings['radius']:g}"] if "radius" in settings else [])
+    held_out = [] if tuning.get("held_out") is None else ["--held-out", repr(tuning["held_out"])]
+    return held_out + (["--radius", repr(settings["radius"])] if "radius" in settings else [])

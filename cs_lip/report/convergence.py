@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cs_lip.evaluation.run import Run
-from cs_lip.report.style import INK, MARKERS, Look, add_legend, look, new_figure, tidy
+from cs_lip.report.style import INK, MARKERS, Look, add_legend, legend_name, look, new_figure, tidy
 
 MOST_LINES = 12
 
@@ -37,7 +37,9 @@ def convergence_figure(run: Run) -> Figure:
             if math.isfinite(record.relative_residual[image])
         ]
         _draw(axis, points, look(image), markers)
-        axis.plot([], [], color=look(image).color, linestyle=look(image).linestyle, linewidth=1.5, label=name)
+        axis.plot(
+            [], [], color=look(image).color, linestyle=look(image).linestyle, linewidth=1.5, label=legend_name(name)
+        )
     for phase, marker in markers.items():
         axis.plot([], [], color=INK, marker=marker, linestyle="none", markersize=5, label=f"begin of {phase}")
     if (level := _noise_level(run)) > 0:

@@ -86,7 +86,7 @@ def _largest(values: NDArray[np.float32]) -> float:
 
 def _label(axis: Axes, run: Run, row: int) -> None:
     text = f"{run.measurements.names[row]}\n({run.measurements.sources[row]})\n{run.recovery.status[row].value}"
-    axis.text(-0.06, 0.5, text, fontsize=8, ha="right", va="center", transform=axis.transAxes)
+    axis.text(-0.06, 0.5, text, fontsize=8, ha="right", va="center", transform=axis.transAxes, parse_math=False)
 
 
 def show_image(axis: Axes, picture: Tensor) -> None:

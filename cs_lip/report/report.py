@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from cs_lip.evaluation.store import PAGE_FILE, RUN_FILE, load_run
+from cs_lip.evaluation.sweep.folder import PLAN_FILE
 from cs_lip.evaluation.sweep.table import TABLE_FILE
 from cs_lip.files import atomic_path
 from cs_lip.report.page import MARK, Page, render
 from cs_lip.report.run_page import run_page
-from cs_lip.report.sweep_page import PLAN_FILE, sweep_page
+from cs_lip.report.sweep_page import sweep_page
 
 
 def write_report(source: Path, out: Path | None = None) -> Path:

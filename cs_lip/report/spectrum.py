@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cs_lip.report.style import INK, look, new_figure, tidy
+from cs_lip.report.style import INK, legend_name, look, new_figure, tidy
 
 MOST_LINES = 12
 
@@ -27,7 +27,7 @@ def spectrum_figure(spectra: Tensor, names: Sequence[str], seen: Sequence[int], 
     numbers = np.arange(1, spectra.shape[1] + 1)
     for number, (values, name, count) in enumerate(zip(spectra[:MOST_LINES].tolist(), names, seen, strict=False)):
         shape = look(number)
-        label = f"{name}: {count} of {len(values)} seen"
+        label = legend_name(f"{name}: {count} of {len(values)} seen")
         axis.plot(
             numbers, np.maximum(values, floor), color=shape.color, linestyle=shape.linestyle, linewidth=1.5, label=label
         )

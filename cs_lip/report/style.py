@@ -65,6 +65,11 @@ def tidy(axis: Axes, title: str, x: str, y: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def legend_name(name: str) -> str:
+    """A name as a label: those that begin with an underscore, as cameras write, would not be in the legend."""
+    return f"\N{ZERO WIDTH SPACE}{name}" if name.startswith("_") else name
+
+
 def add_legend(figure: Figure, axis: Axes) -> None:
     """What is drawn on ``axis``, named beneath the whole figure."""
     handles, names = axis.get_legend_handles_labels()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cs_lip.evaluation.sweep.claims import read_verdicts
+from cs_lip.evaluation.sweep.plan_file import plan_from_table, plan_text
 from cs_lip.evaluation.sweep.table import Row, read_configuration, read_rows
 from cs_lip.report.curves import MOST_PANELS, error_figure
 from cs_lip.report.density import density_figure, has_curve
@@ -28,7 +29,6 @@ from cs_lip.report.sweep_tables import claims_table, means_table, rows_table
 from cs_lip.report.text import decibels
 from cs_lip.report.transfer import MEANS, MOST_ACROSS, Across, transfer_figure
 
-PLAN_FILE = "plan.toml"
 COMMAND = "cs-lip sweep plan.toml --out again && cs-lip report again"
 
 BANDS = "Bands are 95 % bootstrap intervals of the mean over images and seeds."
@@ -168,11 +168,8 @@ def _claims(folder: Path) -> tuple[Table, ...]:
 
 
 def _plan(folder: Path) -> str:
-    """The plan as it was run; where its file is missing, as the table has it."""
-    path = folder / PLAN_FILE
-    if path.is_file():
-        return path.read_text(encoding="utf-8", errors="replace")
-    return json.dumps(read_configuration(folder), indent=2)
+    """The plan of the table, which that of the folder is not where a later sweep was stopped."""
+    return plan_text(plan_from_table(read_configuration(folder), "of the table"))
 
 
 def _versions(rows: Sequence[Row]) -> dict[str, str]:

@@ -22,13 +22,21 @@ def decibels(psnr: float) -> str:
     return "exact" if psnr == math.inf else f"{psnr:.1f} dB" if math.isfinite(psnr) else "-"
 
 
+def _cell(row: dict[str, Any], key: str, form: str) -> str:
+    if row[key] is None:
+        return "exact" if key == "psnr_db" and row["mse"] == 0 else "-"
+    return form.format(row[key])
+
+
 def run_table(summary: dict[str, Any]) -> str:
-    """A line for every image of a `cs_lip.evaluation.run.summary`; a dash where there is no truth to judge by."""
+    """A line for every image of a `cs_lip.evaluation.run.summary`; a dash where there is no truth to judge by, or the
+    image diverged.
+    """
     rows = summary["images"]
     columns = [column for column in COLUMNS if column[1] in rows[0]]
     lines = [[title for title, _, _ in columns]]
     for row in rows:
-        lines.append([form.format(row[key]) if row[key] is not None else "-" for _, key, form in columns])
+        lines.append([_cell(row, key, form) for _, key, form in columns])
     widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
     texts = ("name", "source", "status", "solver")
     aligned = [

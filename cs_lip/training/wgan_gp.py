@@ -52,7 +52,7 @@ class Training:
         pictures: ``(pictures, channels, height, width)``, uint8, of the shape that the generator draws.
 
     Raises:
-        ValueError: pictures of another shape, or none.
+        ValueError: pictures of another shape or type, or none.
     """
 
     def __init__(self, settings: Settings, pictures: Tensor) -> None:
@@ -60,6 +60,10 @@ class Training:
         self.pictures = pictures
         self.step = 0
         self.generator = _to_empty(lambda: DCGAN(settings.widths, first=settings.first))
+        if pictures.dtype != torch.uint8:
+            raise ValueError(
+                f"the pictures are {pictures.dtype}, expected torch.uint8; try (255 * images).round().byte()"
+            )
         if tuple(pictures.shape[1:]) != self.generator.image_shape or len(pictures) == 0:
             raise ValueError(
                 f"the pictures have shape {tuple(pictures.shape)}, expected (pictures, "

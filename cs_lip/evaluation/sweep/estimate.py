@@ -47,9 +47,14 @@ def estimate(found: Scan, tell: Callable[[str], None]) -> Estimate:
         if kind not in known and time.perf_counter() - began < TIMING_SECONDS:
             tell(f"Timing {' '.join(filter(None, kind))} ...")
             before = time.perf_counter()
-            run_cell(replace(cell, images=cell.images[:1]))
-            known[kind].append(time.perf_counter() - before)
-        if kind in known:
+            try:
+                run_cell(replace(cell, images=cell.images[:1]))
+            except Exception as error:  # as in the sweep, which goes on with the other cells
+                tell(f"It fails: {error!s:.300}")
+                known[kind] = []
+            else:
+                known[kind].append(time.perf_counter() - before)
+        if known.get(kind):
             total += fmean(known[kind]) * len(cell.images)
         else:
             unknown += 1
