@@ -168,8 +168,14 @@ def _claims(folder: Path) -> tuple[Table, ...]:
 
 
 def _plan(folder: Path) -> str:
-    """The plan of the table, which that of the folder is not where a later sweep was stopped."""
-    return plan_text(plan_from_table(read_configuration(folder), "of the table"))
+    """The plan of the table, which that of the folder is not where a later sweep was stopped; as it stands where it is
+    none that this version reads.
+    """
+    configuration = read_configuration(folder)
+    try:
+        return plan_text(plan_from_table(configuration, "of the table"))
+    except ValueError:
+        return json.dumps(configuration, indent=2)
 
 
 def _versions(rows: Sequence[Row]) -> dict[str, str]:
