@@ -23,7 +23,7 @@ from cs_lip.cli.restore import restore as restore_command
 from cs_lip.evaluation.measured_spectrum import directions_seen, measured_spectra, run_spectra
 from cs_lip.evaluation.metrics import psnr
 from cs_lip.evaluation.provenance import versions
-from cs_lip.evaluation.run import Measurements, Run
+from cs_lip.evaluation.run import Measurements, Run, strict
 from cs_lip.evaluation.store import RUN_FILE, save_run
 from cs_lip.evaluation.sweep.claims import Verdict
 from cs_lip.evaluation.sweep.summary import by_setting, dense_rival, gain_over_dense, recoverer_of
@@ -42,7 +42,7 @@ from cs_lip.report.report import write_report
 from cs_lip.report.restoration import restoration_figure
 from cs_lip.report.run_page import run_page
 from cs_lip.report.spectrum import spectrum_figure
-from cs_lip.report.style import encoded, look, page_svg, save_figure
+from cs_lip.report.style import add_legend, encoded, legend_name, look, new_figure, page_svg, save_figure
 from cs_lip.report.sweep_page import sweep_page
 from cs_lip.report.sweep_tables import claims_table, means_table, rows_table
 from cs_lip.report.transfer import Across, transfer_figure
@@ -426,11 +426,29 @@ def test_the_command_of_a_recovery_says_what_the_configuration_does(config: dict
         assert (str(said["source"]), said["radius"]) == ("y.h5", 2.0)
 
 
+def test_the_command_of_a_recovery_from_a_file_says_a_noise_of_zero_and_numbers_whole() -> None:
+    config = {"from": "y.h5", "generator": "x", "solver": "auto", "noise": 0.0, "seed": 0}
+    config |= {"fidelity": {"kind": "Trimmed", "contamination": 0.123456789}}
+    words = shlex.split(run_command(config))
+    assert words[words.index("--noise") + 1] == "0.0"
+    assert words[words.index("--contamination") + 1] == "0.123456789"
+
+
+def test_names_with_an_underscore_are_in_legends_and_numbers_that_are_none_are_strict_json() -> None:
+    figure = new_figure(3, 2)
+    axis = figure.subplots()
+    axis.plot([0, 1], label=legend_name("_DSC0001.png"))
+    add_legend(figure, axis)
+    assert [text.get_text().strip("\N{ZERO WIDTH SPACE}") for text in figure.legends[0].get_texts()] == ["_DSC0001.png"]
+    assert strict({"a": [math.inf, 1.0, {"b": math.nan}], "c": "x"}) == {"a": [None, 1.0, {"b": None}], "c": "x"}
+
+
 def test_the_command_of_a_restoration_says_what_the_configuration_does() -> None:
     config = {"picture": "camera", "task": "inpaint", "prior": "skip", "simulate": True, "fraction": 0.3, "mask": None}
     config |= {"seed": 1, "noise": 0.0, "solver_settings": {"iterations": 50, "stop": "never"}}
     words = shlex.split(run_command(config))
     assert words[:3] == ["cs-lip", "restore", "camera"]
+    assert words[words.index("--noise") + 1] == "0.0"  # which is not what every task has by itself
     assert "--mask" not in words
     assert words[words.index("--fraction") + 1] == "0.3"
     assert words[words.index("--iterations") + 1] == "50"

@@ -112,6 +112,12 @@ def test_initial_weights_are_as_published() -> None:
     assert not any(bias.any() for name, bias in training.critic.named_parameters() if name.endswith("bias"))
 
 
+def test_pictures_of_floats_are_refused_instead_of_taken_for_black() -> None:
+    with pytest.raises(ValueError, match=r"float32, expected torch\.uint8") as caught:
+        Training(SMALL, pictures().float() / 255)
+    assert_one_sentence(caught.value)
+
+
 def test_rates_fall_over_the_last_half_and_the_critic_makes_its_steps() -> None:
     training = Training(replace(SMALL, averaging=0.05), pictures())
     shares = []
