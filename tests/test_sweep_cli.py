@@ -126,6 +126,17 @@ def test_a_dry_run_writes_nothing_and_tells_cells_and_time(here: Path) -> None:
     assert "Timing" not in result.stderr
 
 
+def test_a_dry_run_goes_on_where_a_method_fails(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(cell: object) -> None:
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr("cs_lip.evaluation.sweep.estimate.run_cell", failing)
+    result = run("plan.toml", "--out", "out", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "It fails: no such luck" in result.output
+    assert "cells whose time nobody knows" in result.output
+
+
 def test_a_dry_run_looks_where_the_sweep_would_go(here: Path) -> None:
     assert run("plan.toml", "--executor", "local").exit_code == 0
     assert "4 finished" in run("plan.toml", "--dry-run").stdout
