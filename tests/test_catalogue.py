@@ -344,6 +344,7 @@ def test_bad_names_are_refused(name: str, file: Path, home: Path) -> None:
         ("--space", "w", "takes no space"),
         ("--image-shape", "3,64", "try 3,64,64"),
         ("--image-shape", "a,b,c", "try 3,64,64"),
+        ("--image-shape", f"{'9' * 400},1,1", "try "),
         ("--value-range", "0,inf", "try -1,1"),
         ("--description", "x" * 70_000, "short --description"),
         ("--description", "\udcff", "plain letters"),

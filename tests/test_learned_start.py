@@ -339,6 +339,17 @@ def test_damaged_files_are_refused_in_a_sentence(tiny: Encoder, own: str, home: 
         assert_one_sentence(refused.value)
 
 
+def test_a_start_that_claims_many_layers_is_refused_before_they_are_made(tiny: Encoder, own: str, home: Path) -> None:
+    path = home / "mine.start.safetensors"
+    write_start(path, tiny, find_entry(own), {})
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()[METADATA]) | {"depth": 10**6}
+    save_file(load_file(path), path, metadata={METADATA: json.dumps(about)})
+    with pytest.raises(ValueError, match="claims 1000000 layers") as refused:
+        load_start("mine")
+    assert_one_sentence(refused.value)
+
+
 # The start that ships
 
 

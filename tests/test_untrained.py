@@ -412,6 +412,7 @@ BAD_SETTINGS: dict[str, tuple[str, Any, dict[str, Any], str]] = {
         r"leave 2x2 .*expected 3x3.*more than 2 \* 2\^5 pixels",
     ),
     "deep decoder, too small": ("deep_decoder", (3, 64, 32), {}, "leave 2x1 after 5 of 5 halvings"),
+    "unet, one pixel": ("unet", (3, 1, 1), {"widths": (8,)}, "normalises over the pixels"),
     "unet, too small": ("unet", (3, 32, 32), {}, "leave 1x1 after 5 of 5 halvings"),
     "conv decoder, too small": ("conv_decoder", (3, 7, 64), {}, "8x4 does not grow to an image of 7x64"),
     "conv decoder, constant": ("conv_decoder", (3, 7, 64), {"input_size": (1, 1)}, "an input of 1x1 does not grow"),
