@@ -45,9 +45,21 @@ def test_below_a_file_nothing_can_be_written(command: str, tmp_path: Path, monke
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_a_folder_is_no_file_of_measurements(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        COMMANDS["measure"],
+        ("generators", "inspect", "mnist-dcgan-28"),
+        ("tickets", "import", "masks.pt", "--prior", "skip"),
+    ],
+)
+def test_a_folder_is_no_file_and_an_existing_file_stays(command: tuple[str, ...], tmp_path: Path) -> None:
     for also in ((), ("--overwrite",)):
-        assert_refused(run(*COMMANDS["measure"], "--out", tmp_path, *also), f"{tmp_path} is a folder, expected a file")
+        assert_refused(run(*command, "--out", tmp_path, *also), f"{tmp_path} is a folder, expected a file; try a name")
+    (tmp_path / "mine").write_text("mine")
+    assert_refused(run(*command, "--out", tmp_path / "mine"), "mine exists already, nothing was written; try another")
+    assert_refused(run(*command, "--overwrite", "--out", tmp_path / "mine" / "x"), "mine is a file, expected a folder")
+    assert (tmp_path / "mine").read_text() == "mine"
 
 
 def test_noise_that_no_recovery_takes_is_not_measured(tmp_path: Path) -> None:
@@ -92,6 +104,7 @@ def test_links_to_nothing_and_names_that_are_no_text_are_refused_before_the_work
     restoring = ("restore", "camera", "--task", "denoise", "--simulate", "--size", "48", "--prior", "deep-decoder")
     assert_refused(run(*restoring, "--out", "dangling"), "is a link to nothing")
     assert_refused(run("restore", "caf\udce9.png", "--task", "denoise"), r"the name caf\xe9.png is not UTF-8")
+    assert_refused(run("recover", "--from", "caf\udce9.h5"), r"the name caf\xe9.h5 is not UTF-8")
     assert_refused(run("measure", "-m", "20", "--out", f"{300 * 'a'}.h5"), "name too long")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling"]
 

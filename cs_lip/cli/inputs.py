@@ -233,6 +233,19 @@ def writable(path: Path) -> Path:
     return path
 
 
+def writable_file(path: Path, overwrite: bool) -> Path:
+    """As `writable`, of a file; one that exists is refused unless ``overwrite``.
+
+    Raises:
+        ValueError: there is one, or a folder of that name, or it cannot be written.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, expected a file; try a name in it")
+    if path.exists() and not overwrite:
+        raise ValueError(f"{path} exists already, nothing was written; try another --out, or --overwrite to replace it")
+    return writable(path)
+
+
 def _made_folder(default: str) -> Path:
     """The first of ``default``, ``default-2``, ... that there is not, made in one step, which one process alone can."""
     folder, number = Path(default), 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cs_lip.cli.inputs import bad_input, device_option, find_device, real_images, seed_option, writable
+from cs_lip.cli.inputs import bad_input, device_option, find_device, real_images, seed_option, writable_file
 from cs_lip.cli.progress import ProgressBar
 from cs_lip.evaluation.inspection import Inspection, Representation, inspect_generator
 from cs_lip.priors import load_generator
@@ -45,13 +45,9 @@ def inspect(
     """
     path = out or Path(f"{Path(name).stem}.png")
     with bad_input():
-        if path.exists() and not overwrite:
-            raise ValueError(
-                f"{path} exists already, nothing was written; try another --out, or --overwrite to replace it"
-            )
         if restarts is not None and restarts < 1:
             raise ValueError(f"--restarts must be at least 1, got {restarts}; try 10")
-        writable(path)
+        writable_file(path, overwrite)
         generator = load_generator(name).to(find_device(device))
         pictures = real_images(images, generator)
     with bad_input(), ProgressBar() as bar:

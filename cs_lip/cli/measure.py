@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from cs_lip.cli.inputs import IMAGE_HELP, bad_input, seed_option, writable
+from cs_lip.cli.inputs import IMAGE_HELP, bad_input, seed_option, writable_file
 from cs_lip.cli.measuring import asked_outliers, measured, outlier_options
 from cs_lip.evaluation.acquisition import OPERATORS
 from cs_lip.evaluation.store import save_measurements
@@ -46,13 +46,7 @@ def measure(
       cs-lip recover --from bad.h5 --fidelity trimmed
     """
     with bad_input():
-        if out.is_dir():
-            raise ValueError(f"{out} is a folder, expected a file; try --out {out / 'y.h5'}")
-        if out.exists() and not overwrite:
-            raise ValueError(
-                f"{out} exists already, nothing was written; try another --out, or --overwrite to replace it"
-            )
-        writable(out)
+        writable_file(out, overwrite)
         bad = asked_outliers(outliers, outlier_kind)
         prior = load_generator(generator).fold()
         chosen, _, measurements = measured(prior, operator, count, images, noise=noise, outliers=bad, seed=seed)

@@ -14,6 +14,7 @@ from cs_lip.cli.inputs import (
     IMAGE_HELP,
     asked_ticket,
     bad_input,
+    check_name,
     claim_folder,
     device_option,
     find_device,
@@ -39,7 +40,7 @@ from cs_lip.evaluation.store import (
     save_summary,
     summary_json,
 )
-from cs_lip.evaluation.sweep.run_cell import CLASSICAL
+from cs_lip.evaluation.sweep.run_cell import WITHOUT_STARTS
 from cs_lip.operators import LinearOperator, check_response, operator_from_recipe
 from cs_lip.priors import DEFAULT_GENERATOR, Encoder, Generator, find_entry, load_generator, load_start
 from cs_lip.recovery import Fidelity, Recovery, Solver, pose, pose_latents
@@ -53,7 +54,6 @@ from cs_lip.tickets.compaction import compact
 from cs_lip.tickets.transfer import ticketed
 
 DEFAULT_FIDELITY = next(iter(FIDELITIES))
-WITHOUT_STARTS = (*CLASSICAL, "linear-estimate")
 
 
 @dataclass(frozen=True)
@@ -269,6 +269,7 @@ def _stored_task(
     fidelity: Fidelity,
     config: dict[str, Any],
 ) -> Task:
+    check_name(source)
     stored = load_measurements(source)
     operator = operator_from_recipe(stored.recipe)
     if stored.response is not None:

@@ -1,6 +1,5 @@
 """``cs-lip restore``: a damaged picture made whole by a network that was never trained."""
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -29,9 +28,8 @@ from cs_lip.evaluation.acquisition import snr_db
 from cs_lip.evaluation.oracle import OraclePeak
 from cs_lip.evaluation.provenance import versions
 from cs_lip.evaluation.run import Measurements, Run, summary
-from cs_lip.evaluation.store import FIGURE_FILE, PAGE_FILE, RUN_FILE, SUMMARY_FILE, save_run
+from cs_lip.evaluation.store import FIGURE_FILE, PAGE_FILE, RUN_FILE, SUMMARY_FILE, save_run, save_summary, summary_json
 from cs_lip.evaluation.sweep.operators import Shape
-from cs_lip.files import atomic_path
 from cs_lip.operators import probe_response
 from cs_lip.priors import UntrainedNetwork
 from cs_lip.priors.untrained.memory import fit_bytes
@@ -100,14 +98,12 @@ def restore(
         network = asked_prior.network(shape, asked.seed).to(where)
     config = {"picture": str(picture), "device": device} | asked_prior.told | _told(asked)
     with bad_input():
-        run, peak = _run(damaged, network, solver, asked.seed, picture.name, config)
-        rows = summary(run) | {"stop": run.recovery.notes[0], "oracle_peak": peak}
-        text = json.dumps(rows, indent=2, allow_nan=False)
-        _write(folder, run, text, f"{picture.name}: {asked.task} by {asked_prior.name}")
+        run = _run(damaged, network, solver, asked.seed, picture.name, config)
+        _write(folder, run, f"{picture.name}: {asked.task} by {asked_prior.name}")
     if as_json:
-        click.echo(text)
+        click.echo(summary_json(run))
     else:
-        _print(run, rows, folder)
+        _print(run, folder)
     end(run.recovery)
 
 
@@ -148,8 +144,7 @@ def _told(asked: Asked) -> dict[str, Any]:
 
 def _run(
     damaged: Damaged, network: UntrainedNetwork, solver: UntrainedFit, seed: int, name: str, config: dict[str, Any]
-) -> tuple[Run, dict[str, Any] | None]:
-    """The run, and the best of its iterations by the truth, where that is known."""
+) -> Run:
     operator, truth = damaged.operator.to(network.device), damaged.truth
     values = damaged.measurements.to(network.device)
     watcher = None if truth is None else OraclePeak(truth.to(network.device))
@@ -179,28 +174,25 @@ def _run(
     measured = Measurements(values, recipe, damaged.noise, (name,), (config["task"],), probe_response(operator))
     # The solver's name is the one under which it is registered, and its settings stand beside it.
     told = config | recovery.configuration | {"solver": "untrained"}
-    run = Run(measured, truth, baseline, recovery, told, versions())
-    if watcher is None or watcher.peaks[0].iteration == 0:
-        return run, None
-    return run, {"psnr_db": watcher.peaks[0].psnr_db, "iteration": watcher.peaks[0].iteration}
+    peak = watcher.peaks[0] if watcher is not None and watcher.peaks[0].iteration > 0 else None
+    return Run(measured, truth, baseline, recovery, told, versions(), oracle_peak=peak)
 
 
-def _write(folder: Path, run: Run, text: str, title: str) -> None:
+def _write(folder: Path, run: Run, title: str) -> None:
     for name in (PAGE_FILE, FIGURE_FILE, RESTORED_FILE, SUMMARY_FILE):  # of an earlier run, should anything fail now
         (folder / name).unlink(missing_ok=True)
     save_run(folder / RUN_FILE, run)
     save_picture(folder / RESTORED_FILE, run.recovery.images[0])
     save_restoration_figure(folder / FIGURE_FILE, run, title)
-    with atomic_path(folder / SUMMARY_FILE) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    save_summary(folder / SUMMARY_FILE, run)
 
 
-def _print(run: Run, rows: dict[str, Any], folder: Path) -> None:
-    status, stop, peak = run.recovery.status[0], rows["stop"], rows["oracle_peak"]
+def _print(run: Run, folder: Path) -> None:
+    status, stop, peak = run.recovery.status[0], run.recovery.notes[0], run.oracle_peak
     if "ticket" in run.config:
         click.echo(ticket_line(run.config))
-    click.echo(run_table(rows))
+    click.echo(run_table(summary(run)))
     click.echo(f"{status.value}: {status.message}")
-    best = "" if peak is None else f" (the best by the truth: {peak['psnr_db']:.2f} dB, iteration {peak['iteration']})"
+    best = "" if peak is None else f" (the best by the truth: {peak.psnr_db:.2f} dB, iteration {peak.iteration})"
     click.echo(f"Iteration {stop['iteration']} of {stop['iterations']} was chosen by {stop['stop']}{best}.")
     click.echo(f"The picture is {folder / RESTORED_FILE}; {folder / FIGURE_FILE} shows it beside the one before.")

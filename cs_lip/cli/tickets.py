@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cs_lip.cli.inputs import bad_input, of_the_list, ticket_file
+from cs_lip.cli.inputs import bad_input, of_the_list, ticket_file, writable_file
 from cs_lip.cli.layer_table import layer_table, summed
 from cs_lip.evaluation.provenance import versions
 from cs_lip.operators import Gaussian
@@ -148,8 +148,7 @@ def import_masks(file: Path, prior: str, out: Path, overwrite: bool) -> None:
       cs-lip tickets import mask_prune_state_6.pt --prior skip --out lip.safetensors
     """
     with bad_input():
-        if out.exists() and not overwrite:
-            raise ValueError(f"{out} exists already, nothing was written; try another --out, or --overwrite")
+        writable_file(out, overwrite)
         ticket = imported(file, _about_import(prior, file))
         out.parent.mkdir(parents=True, exist_ok=True)
         write_ticket(out, ticket)

@@ -1,13 +1,14 @@
 """A finished recovery with all it needs to be looked at, judged and made again."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
 
 from cs_lip.evaluation.acquisition import Outliers
 from cs_lip.evaluation.metrics import SSIM_WINDOW, mse, psnr, ssim
+from cs_lip.evaluation.oracle import Peak
 from cs_lip.recovery import Recovery
 
 
@@ -48,6 +49,7 @@ class Run:
         versions: of everything that the numbers depend on.
         sd: the standard deviation of every pixel, shaped like the images, NaN for images without one; None where nobody
             asked. See `cs_lip.recovery.uncertainty`.
+        oracle_peak: of a restoration the best of its iterations by the truth; None where nobody knows it.
     """
 
     measurements: Measurements
@@ -57,6 +59,7 @@ class Run:
     config: dict[str, Any]
     versions: dict[str, str]
     sd: Tensor | None = None
+    oracle_peak: Peak | None = None
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -65,7 +68,8 @@ def summary(run: Run) -> dict[str, Any]:
     A row is ``{name, source, psnr_db, ssim, mse, relative_residual, status, solver, seconds, note}``; what needs a
     truth is None without one, and SSIM in images that are smaller than its window. Images are recovered as a batch, so
     ``seconds`` is each one's equal share of the wall time. Where the uncertainty was asked for there is ``mean_sd`` as
-    well, the mean of the pixels' standard deviations, None for an image without them.
+    well, the mean of the pixels' standard deviations, None for an image without them. A restoration of a known truth
+    has ``oracle_peak`` beside the rows, ``{psnr_db, iteration}``.
     """
     rows = []
     share = run.recovery.timings["total"] / len(run.measurements.names)
@@ -83,7 +87,8 @@ def summary(run: Run) -> dict[str, Any]:
                 **({} if run.sd is None else {"mean_sd": _finite(float(run.sd[index].mean()))}),
             }
         )
-    return {"config": run.config, "versions": run.versions, "images": rows}
+    peak = {} if run.oracle_peak is None else {"oracle_peak": asdict(run.oracle_peak)}
+    return {"config": run.config, "versions": run.versions, "images": rows} | peak
 
 
 def strict(value: Any) -> Any:

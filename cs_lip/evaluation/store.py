@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cs_lip.evaluation.acquisition import Outliers
+from cs_lip.evaluation.oracle import Peak
 from cs_lip.evaluation.run import Measurements, Run, strict, summary
 from cs_lip.files import atomic_path, opened_hdf5, written_hdf5
 from cs_lip.recovery import Record, Recovery, Status
@@ -54,6 +55,8 @@ def save_run(path: Path, run: Run) -> None:
             file["sd"] = _array(run.sd)
         if run.recovery.latents is not None:
             file["latents"] = _array(run.recovery.latents)
+        if run.oracle_peak is not None:
+            _put_json(file, oracle_peak=asdict(run.oracle_peak))
         file["relative_residual"] = np.array(run.recovery.relative_residual)
         file["status"] = [status.value for status in run.recovery.status]
         _put_history(file.create_group("history"), run.recovery.history)
@@ -93,6 +96,7 @@ def load_run(path: Path) -> Run:
             config=_get_json(file, "config"),
             versions=_get_json(file, "versions"),
             sd=_tensor(file["sd"]) if "sd" in file else None,
+            oracle_peak=Peak(**_get_json(file, "oracle_peak")) if "oracle_peak" in file.attrs else None,
         )
 
 

@@ -13,7 +13,7 @@ from cs_lip.evaluation.sweep.cells import Cell, Target
 from cs_lip.evaluation.sweep.claims import Claim
 from cs_lip.evaluation.sweep.methods import Method, found_methods
 from cs_lip.evaluation.sweep.operators import NAMES, TASKS, Shape, check_operator, sweep_operator
-from cs_lip.evaluation.sweep.run_cell import CLASSICAL, ticket_label
+from cs_lip.evaluation.sweep.run_cell import WITHOUT_STARTS, ticket_label
 from cs_lip.evaluation.sweep.summary import Recoverer
 from cs_lip.evaluation.sweep.targets import absolute, targets
 from cs_lip.evaluation.sweep.words import choose
@@ -155,7 +155,7 @@ def expand(plan: Plan) -> Grid:
             method.solver,
             fidelity,
             seed,
-            0 if method.solver in CLASSICAL else plan.restarts,
+            0 if method.solver in WITHOUT_STARTS else plan.restarts,
         )
         for (operator, m), sigma, outliers, fidelity, seed in sensed
         for method, ticket_digest in fitting[operator]

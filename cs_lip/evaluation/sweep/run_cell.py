@@ -36,6 +36,9 @@ CLASSICAL = tuple(
 )
 """The solvers that need no prior."""
 
+WITHOUT_STARTS = (*CLASSICAL, "linear-estimate", "untrained")
+"""The solvers to which a number of starts says nothing."""
+
 
 @dataclass(frozen=True)
 class _Prior:
