@@ -14,18 +14,15 @@ everything runs.
 
 import hashlib
 import json
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import click
 from lip_report import figure, table, verdicts
-from machine import machine
-from results_files import TARGETS, Row, claimed, code_hash, measured_rows, write_results
+from results_files import TARGETS, Row, claimed, code_hash, write_results
+from resumable import measure_cells, resumable
 from torch import Tensor
 
 from cs_lip.evaluation.acquisition import acquire
@@ -245,33 +242,24 @@ def draw(out: Path) -> None:
         figure(whole["rows"], whole["configuration"]).savefig(temporary, dpi=110, format="png")
 
 
-def write(out: Path, rows: dict[str, Row], total: int, config: dict[str, Any], command: str) -> str:
+def write(out: Path, total: int, config: dict[str, Any], rows: dict[str, Row], command: str) -> str:
     text = table(rows, total, config, command)
     whole = {"command": command, "configuration": config, "verdicts": verdicts(rows, config), "rows": rows}
     write_results(out, NAME, whole, text)
     return text
 
 
-@click.command(help=__doc__)
-@click.option("--full", is_flag=True, help="The published network, larger pictures, longer fits, and a third density.")
-@click.option("--quick", is_flag=True, help="Tiny: the numbers mean nothing.")
-@click.option("--figure-only", is_flag=True, help="Draw the figure of the stored results, and measure nothing.")
-@click.option("--seed", type=click.IntRange(0), default=2026, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results")
-def main(full: bool, quick: bool, figure_only: bool, seed: int, out: Path) -> None:
+@resumable(__doc__, full="The published network, larger pictures, longer fits, and a third density.")
+def main(full: bool, quick: bool, figure_only: bool, only: str | None, seed: int, out: Path) -> None:
     if figure_only:
         draw(out)
         return
     scale = QUICK if quick else FULL if full else Scale()
-    config, log = configuration(scale, seed), out / f"{NAME}.jsonl"
+    config = configuration(scale, seed)
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     bench = Bench(scale, seed, out / f"{NAME}-masks-{digest}")
-    todo, command = cells(bench), shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
-
-    def show(rows: dict[str, Row]) -> str:
-        return write(out, rows, len(todo), config, command)
-
-    click.echo(show(measured_rows(log, config, todo, {"machine": machine()}, show)))
+    todo = cells(bench)
+    measure_cells(out / f"{NAME}.jsonl", config, todo, only, partial(write, out, len(todo), config))
     if not quick:
         draw(out)
 

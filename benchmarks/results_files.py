@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ def measured_rows(
     todo: Mapping[str, Callable[[], Row]],
     told: Row | None = None,
     show: Callable[[dict[str, Row]], object] = len,
+    chosen: Collection[str] | None = None,
 ) -> dict[str, Row]:
     """The row of every cell in the order of ``todo``: as `log` has it, or measured now.
 
@@ -64,11 +65,13 @@ def measured_rows(
         todo: what measures a cell, by its name; a cell must not depend on another one's.
         told: what every new row says besides.
         show: gets the rows there are after each new one, the other processes' too.
+        chosen: the cells that may be measured; None for all. The others have a row where `log` does.
     """
-    with tqdm(total=len(todo), disable=None) as bar:
+    wanted = {cell: measure for cell, measure in todo.items() if chosen is None or cell in chosen}
+    with tqdm(total=len(wanted), disable=None) as bar:
         for patient in (False, True):
-            for cell, measure in todo.items():
-                rows = _rows_so_far(log, config, todo)
+            for cell, measure in wanted.items():
+                rows = _rows_so_far(log, config, wanted)
                 bar.update(len(rows) - bar.n)
                 if cell in rows:
                     continue

@@ -14,8 +14,6 @@ zeros there. ``--full`` has the three shifts of the default solver, ``--quick`` 
 import copy
 import hashlib
 import json
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -23,11 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
-from machine import machine
 from recovery_quality import Kept, Stored, keep_found
-from results_files import TARGETS, Row, claimed, code_hash, measured_rows, write_results
+from results_files import TARGETS, Row, claimed, code_hash, write_results
+from resumable import measure_cells, resumable
 from ticket_methods import Finder, Finding, drawn_by, finder
 from ticket_tuning_report import figure, goals, table
 from torch import Tensor
@@ -199,20 +196,15 @@ def draw(out: Path) -> None:
         figure(whole["rows"], whole["configuration"]).savefig(temporary, dpi=110, format="png")
 
 
-def write(out: Path, rows: dict[str, Row], config: dict[str, Any], command: str) -> str:
+def write(out: Path, config: dict[str, Any], rows: dict[str, Row], command: str) -> str:
     text = table(rows, VARIANTS, config, command)
     whole = {"command": command, "configuration": config, "goals": goals(rows, config), "rows": rows}
     write_results(out, NAME, whole, text)
     return text
 
 
-@click.command(help=__doc__)
-@click.option("--full", is_flag=True, help="The default search, and three shifts.")
-@click.option("--quick", is_flag=True, help="Tiny: the numbers mean nothing.")
-@click.option("--figure-only", is_flag=True, help="Draw the figure of the stored results, and measure nothing.")
-@click.option("--seed", type=click.IntRange(0), default=2026, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results")
-def main(full: bool, quick: bool, figure_only: bool, seed: int, out: Path) -> None:
+@resumable(__doc__, full="The default search, and three shifts.")
+def main(full: bool, quick: bool, figure_only: bool, only: str | None, seed: int, out: Path) -> None:
     if figure_only:
         draw(out)
         return
@@ -220,15 +212,10 @@ def main(full: bool, quick: bool, figure_only: bool, seed: int, out: Path) -> No
     found_by = finder(scale.finding, out, code_hash(("priors", "tickets")))
     truth = torch.stack([picture(name, found_by.dense.image_shape).pixels for name in scale.pictures])
     bench = Bench(scale, found_by, truth, seed, out)
-    config, log = configuration(bench), out / f"{NAME}.jsonl"
+    config = configuration(bench)
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     bench = replace(bench, folder=out / f"{NAME}-{digest}")
-    command = shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
-
-    def show(rows: dict[str, Row]) -> str:
-        return write(out, rows, config, command)
-
-    click.echo(show(measured_rows(log, config, cells(bench), {"machine": machine()}, show)))
+    measure_cells(out / f"{NAME}.jsonl", config, cells(bench), only, partial(write, out, config))
     if not quick:
         draw(out)
 

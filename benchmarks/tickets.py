@@ -11,8 +11,6 @@ prior). All tickets have as many steps of distillation; nothing is chosen by the
 training, the default search and more targets, and takes days; ``--quick`` only shows that everything runs.
 """
 
-import shlex
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,10 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
-from machine import machine
-from results_files import TARGETS, Row, code_hash, measured_rows, write_results
+from results_files import TARGETS, Row, code_hash, write_results
+from resumable import measure_cells, resumable
 from ticket_methods import METHODS, Finder, Finding, drawn_by, finder, share
 from tickets_report import figure, goals, read_results, table, verdicts
 from torch import Tensor
@@ -247,7 +244,7 @@ def draw(out: Path) -> None:
         figure(read_results(out / f"{NAME}.json")).savefig(temporary, dpi=110, format="png")
 
 
-def write(out: Path, rows: dict[str, Row], todo: list[str], config: dict[str, Any], command: str) -> str:
+def write(out: Path, todo: list[str], config: dict[str, Any], rows: dict[str, Row], command: str) -> str:
     told = {"goals": goals(rows, config), "verdicts": verdicts(rows, config)}
     whole = {"command": command, "configuration": config, "todo": todo, **told, "rows": rows}
     text = table(rows, todo, config, command)
@@ -255,26 +252,16 @@ def write(out: Path, rows: dict[str, Row], todo: list[str], config: dict[str, An
     return text
 
 
-@click.command(help=__doc__)
-@click.option("--full", is_flag=True, help="Longer training, the default search, and more targets.")
-@click.option("--quick", is_flag=True, help="Tiny: the numbers mean nothing.")
-@click.option("--figure-only", is_flag=True, help="Draw the figure of the stored results, and measure nothing.")
-@click.option("--seed", type=click.IntRange(0), default=2026, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path(__file__).parent / "results")
-def main(full: bool, quick: bool, figure_only: bool, seed: int, out: Path) -> None:
+@resumable(__doc__, full="Longer training, the default search, and more targets.")
+def main(full: bool, quick: bool, figure_only: bool, only: str | None, seed: int, out: Path) -> None:
     if figure_only:
         draw(out)
         return
     scale = QUICK if quick else FULL if full else Scale()
     found_by = finder(scale.finding, out, code_hash(("priors", "tickets")))
     bench = Bench(scale, found_by, targets(found_by.dense, scale, seed), seed)
-    config, todo, log = configuration(bench), cells(bench), out / f"{NAME}.jsonl"
-    command = shlex.join(["python", f"benchmarks/{NAME}.py", *sys.argv[1:]])
-
-    def show(rows: dict[str, Row]) -> str:
-        return write(out, rows, list(todo), config, command)
-
-    click.echo(show(measured_rows(log, config, todo, {"machine": machine()}, show)))
+    config, todo = configuration(bench), cells(bench)
+    measure_cells(out / f"{NAME}.jsonl", config, todo, only, partial(write, out, list(todo), config))
     if not quick:
         draw(out)
 

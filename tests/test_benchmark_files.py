@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import click
 import pytest
+from click.testing import CliRunner, Result
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -97,6 +99,51 @@ def test_a_cell_whose_process_died_is_open_again(tmp_path: Path) -> None:
     dying.wait()
     assert other.wait(60) == 0
     assert lines(tmp_path) == {str(cell): ["other"] for cell in range(6)}
+
+
+# The command line
+
+
+@pytest.fixture
+def letters(files: ModuleType, tmp_path: Path) -> Callable[..., Result]:
+    """Runs a benchmark of the cells a, b, ab."""
+    import resumable
+
+    todo = {name: lambda name=name: {"value": name} for name in ("a", "b", "ab")}
+
+    @resumable.resumable("Letters.", full="More letters.")
+    def main(full: bool, quick: bool, figure_only: bool, only: str | None, seed: int, out: Path) -> None:
+        def write(rows: dict[str, dict[str, str]], command: str) -> str:
+            return f"{' '.join(rows)} by {command}"
+
+        resumable.measure_cells(out / "letters.jsonl", {"seed": seed}, todo, only, write)
+
+    return lambda *words: CliRunner().invoke(main, [*words, "--out", str(tmp_path)])
+
+
+def test_some_cells_are_measured_alone_and_the_table_has_what_is_stored(
+    letters: Callable[..., Result], tmp_path: Path
+) -> None:
+    command = f"by python benchmarks/letters.py --out {tmp_path}\n"
+    assert letters("--only", "ab").stdout == f"ab {command}", "a pattern is that of the whole name"
+    assert letters("--only", "a|x").stdout == f"a ab {command}"
+    assert (
+        letters("--only", "b", "--seed", "7").stdout == f"b by python benchmarks/letters.py --seed 7 --out {tmp_path}\n"
+    )
+    assert letters().stdout == f"a b ab {command}"
+    stored = (tmp_path / "letters.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["cell"] for line in stored] == ["ab", "a", "b", "b"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"), [("c", "no cell of the 3 matches 'c'"), ("(", "is no regular expression")]
+)
+def test_patterns_of_no_cell_are_refused(
+    pattern: str, says: str, letters: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = letters("--only", pattern)
+    assert result.exit_code == 2 and says in result.stderr
+    assert not any(tmp_path.iterdir())
 
 
 # Rows of earlier code

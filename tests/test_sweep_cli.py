@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from sweeps import numbers, tiny_plan, tiny_weights
 
-from cs_lip.cli.entry import INTERRUPTED
+from cs_lip.cli.exit_codes import INTERRUPTED
 from cs_lip.cli.main import main
 from cs_lip.evaluation.sweep.claims import read_verdicts
 from cs_lip.evaluation.sweep.folder import SweepFolder

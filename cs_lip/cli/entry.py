@@ -4,8 +4,7 @@ import os
 import signal
 from types import FrameType
 
-INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C ended: 128 + SIGINT."""
+from cs_lip.cli.exit_codes import INTERRUPTED
 
 
 def run() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cs_lip.cli.entry import INTERRUPTED
+from cs_lip.cli.exit_codes import INTERRUPTED
 from cs_lip.recovery import Recovery, Status
 
 

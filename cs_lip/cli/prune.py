@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from cs_lip.cli.damage import TASKS, Asked, Damaged, damage_options
-from cs_lip.cli.entry import INTERRUPTED
+from cs_lip.cli.exit_codes import INTERRUPTED
 from cs_lip.cli.inputs import bad_input, seed_option, writable
 from cs_lip.cli.layer_table import layer_table
 from cs_lip.cli.progress import ProgressBar

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from cs_lip.cli.entry import INTERRUPTED
+from cs_lip.cli.exit_codes import INTERRUPTED
 from cs_lip.cli.inputs import bad_input
 from cs_lip.evaluation.statistics import Interval
 from cs_lip.evaluation.store import PAGE_FILE

@@ -11,7 +11,7 @@ import click
 from torch import Tensor
 from tqdm import tqdm
 
-from cs_lip.cli.entry import INTERRUPTED
+from cs_lip.cli.exit_codes import INTERRUPTED
 from cs_lip.cli.inputs import bad_input, seed_option, writable
 from cs_lip.evaluation.datasets import read_dataset
 from cs_lip.evaluation.training_run import DEFAULT_EVERY, TrainingRun, open_run

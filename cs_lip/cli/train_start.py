@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 from tqdm import tqdm
 
-from cs_lip.cli.entry import INTERRUPTED
+from cs_lip.cli.exit_codes import INTERRUPTED
 from cs_lip.cli.inputs import bad_input, seed_option, writable
 from cs_lip.evaluation.provenance import versions
 from cs_lip.priors import DEFAULT_GENERATOR, find_entry, load_generator, own_start_path, write_start
