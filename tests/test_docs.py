@@ -1,5 +1,6 @@
 """The pages under docs say what is there, and their examples run."""
 
+import itertools
 import re
 import tomllib
 from collections.abc import Iterable
@@ -137,3 +138,39 @@ def test_the_sweeps_page_has_the_plans_the_executors_and_a_plan_that_runs() -> N
     plan = plan_from_table(tomllib.loads("\n".join(re.findall(r"```toml\n(.*?)```", page, re.DOTALL))), "docs")
     assert (len(plan.methods), len(plan.claims)) == (4, 1)
     assert not any("claims" in note for note in expand(replace(plan, images=("in-range:1",))).notes)
+
+
+# Results
+
+
+COPIED = ("docs/generators.md", "docs/operators.md", "docs/recovery.md", "docs/untrained.md", "README.md")
+"""The pages with tables of benchmarks, whole ones."""
+
+
+def tables(text: str) -> list[list[str]]:
+    """The rows of every table below its head, without marks of code and bold type."""
+    lines = [re.sub(r"[`*]", "", line.strip()) for line in text.splitlines()]
+    grouped = itertools.groupby(lines, lambda line: line.startswith("|"))
+    return [list(group)[2:] for is_table, group in grouped if is_table]
+
+
+def results() -> list[str]:
+    return [path.read_text() for path in sorted((DOCS.parent / "benchmarks" / "results").glob("**/*.md"))]
+
+
+@pytest.mark.parametrize("page", COPIED)
+def test_the_tables_of_benchmarks_are_as_they_were_measured(page: str) -> None:
+    measured = [table for text in results() for table in tables(text)]
+    copies = 0
+    for rows in tables((DOCS.parent / page).read_text()):
+        source = max(measured, key=lambda table: len(set(rows) & set(table)))
+        if len(set(rows) & set(source)) >= 2:
+            copies += 1
+            assert [row for row in rows if row not in source] == []
+    assert copies
+
+
+def test_the_intervals_of_the_tickets_page_are_those_that_were_measured() -> None:
+    told = re.findall(r"\([-+][\d.]+ to [-+][\d.]+\)", (DOCS / "tickets.md").read_text())
+    measured = " ".join(results())
+    assert len(told) > 50 and not [interval for interval in told if interval not in measured]
