@@ -211,6 +211,18 @@ def test_on_a_sphere_latents_have_the_length_of_normal_ones() -> None:
     torch.testing.assert_close(latents.norm(dim=1), torch.full((6,), 2.0))
 
 
+def test_what_is_outside_the_components_is_told_for_draws_that_nobody_has_seen() -> None:
+    size = (1, 16, 16)
+    generator = LinearGenerator(torch.randn(256, 256, generator=stream(0, "matrix")) / 256, size)
+    few = StartSettings(draws=200, components=192, width=8, depth=0, steps=1, batch=8, image_steps=0)
+    encoder = trained(generator, few)
+    with torch.no_grad():
+        images = generator(generator.sample_latents(500, generator=stream(9, "unseen")))
+    centred = images.flatten(1) - encoder.mean
+    left = (centred - centred @ encoder.basis.T @ encoder.basis).square().sum(1).mean()
+    assert 0.7 < float(encoder.rest / left) <= 1.1
+
+
 def test_images_too_large_and_generators_of_one_image_are_refused() -> None:
     with pytest.raises(ValueError, match="random starts") as refused:
         StartTraining(LinearGenerator(torch.zeros(3 * 256 * 256, 2), (3, 256, 256)), SMALL)

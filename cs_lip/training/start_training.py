@@ -17,6 +17,10 @@ LARGEST_IMAGE, LARGEST_LATENT = 3 * 128 * 128, 2**14
 LARGEST_SAMPLE = 2**27
 """Values of the draws that the principal components are computed from."""
 
+DRAWS_A_COMPONENT = 10
+"""As many draws a principal component at least: fewer fit the components to themselves, and leave far less outside them
+than of any other draw."""
+
 DRAWN_AT_ONCE = 2000
 GROUPS = 8
 """Parts of a batch, each with an operator of its own."""
@@ -37,7 +41,7 @@ class StartSettings:
 
     Attributes:
         draws: of the generator, that the encoder learns from.
-        components: principal components of its images that the encoder looks at.
+        components: principal components of its images that the encoder looks at, at most a tenth of the draws.
         width, depth: of the residual network.
         steps: on the squared error of the latents.
         batch: draws in such a step.
@@ -112,7 +116,7 @@ class StartTraining:
         self.generator = generator.fold()
         self.done = 0
         self._sample = max(2, min(settings.draws, 8000, LARGEST_SAMPLE // n))
-        components = min(settings.components, n, self._sample - 1)
+        components = min(settings.components, n, max(1, self._sample // DRAWS_A_COMPONENT))
         self.encoder = Encoder(
             generator.latent_shape,
             generator.image_shape,
