@@ -16,6 +16,9 @@ from results_files import Row
 from cs_lip.evaluation.statistics import Interval, bootstrap_interval
 
 PICTURES, DRAWS = "real pictures", "draws of the dense generator"
+AT = 500
+"""The number of measurements at which densities are compared in a table of their own."""
+
 EXACT = 1e-6
 """The mean squared error at which a ticket's own draw counts as recovered exactly."""
 
@@ -160,11 +163,35 @@ def table(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: str)
     measured = {(part[0], float(part[1]) if len(part) > 1 else 1.0) for part in parts if "/".join(part) in rows}
     order = sorted(measured, key=lambda place: (methods.index(place[0]), -place[1]))
     lines += [_line(rows, method, density, counts) for method, density in order]
+    lines += ["", *_by_density(rows, order, PICTURES), "", *_by_density(rows, order, DRAWS)]
     lines += ["", "| required of tickets by magnitude | goal | measured | |", "| --- | ---: | ---: | --- |"]
     for goal in goals(rows, config):
         verdict = {None: "not measured", True: "met", False: "**not met**"}[goal["met"]]
         lines.append(f"| {goal['what']} | {_asked(goal)} | {_measured(goal) or '-'} | {verdict} |")
     return "\n".join([*lines, "", *_remarks(rows, todo, config, command), ""])
+
+
+def _by_density(rows: Rows, measured: Sequence[tuple[str, float]], kind: str) -> list[str]:
+    """Methods against densities: real pictures over the dense generator, or its draws as they are."""
+    densities = sorted({density for method, density in measured if method != "dense"}, reverse=True)
+    what = (
+        "real pictures over the dense generator, dB" if kind == PICTURES else "draws of the dense generator, PSNR in dB"
+    )
+    titles = [f"m = {AT}: {what}", *(f"density {density:g}" for density in densities)]
+    lines = [f"| {' | '.join(titles)} |", f"| --- |{' ---: |' * len(densities)}"]
+    for method in dict.fromkeys(method for method, _ in measured if method != "dense"):
+        cells = [_at_density(rows, method, density, kind) for density in densities]
+        lines.append(f"| `{method}` | {' | '.join(cells)} |")
+    return lines
+
+
+def _at_density(rows: Rows, method: str, density: float, kind: str) -> str:
+    loss = below_dense(rows, method, density, AT)
+    if not of_method(rows, method, density) or loss is None:
+        return "-"
+    if kind == DRAWS:
+        return f"{mean(rows, method, density, DRAWS, AT):.2f}"
+    return f"{-loss.estimate:+.2f} ({-loss.high:+.2f} to {-loss.low:+.2f})"
 
 
 def _line(rows: Rows, method: str, density: float, counts: Sequence[int]) -> str:
@@ -233,15 +260,26 @@ def figure(whole: dict[str, Any]) -> Figure:
             _curve(axes[1, column], rows, method, place, m, relative=False)
         if "dense" in rows:
             axes[0, column].axhline(0, color="black", linewidth=0.8)
-            axes[1, column].axhline(mean(rows, "dense", 1.0, DRAWS, m), color="black", linewidth=0.8)
             axes[0, column].plot([], [], color="black", linewidth=0.8, label="dense")
         axes[0, column].set_title(f"m = {m:,}", fontsize=11)
         axes[1, column].set_xlabel("density")
+    if "dense" in rows:
+        _mark_dense(axes[1], {m: mean(rows, "dense", 1.0, DRAWS, m) for m in counts})
     axes[0, 0].set_ylabel("real pictures: dB over the dense generator")
     axes[1, 0].set_ylabel("draws of the dense generator: PSNR in dB")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     drawing.legend(handles, labels, loc="outside right upper", fontsize=9)
     return drawing
+
+
+def _mark_dense(line: Sequence[Axes], levels: Mapping[int, float]) -> None:
+    """The dense generator's level on its own draws: a line, or a number where it is far above all tickets, which would
+    be squeezed together."""
+    for axis, level in zip(line, levels.values(), strict=True):
+        if level <= axis.get_ylim()[1]:
+            axis.axhline(level, color="black", linewidth=0.8)
+        else:
+            axis.text(0.02, 0.97, f"dense: {level:.1f} dB", transform=axis.transAxes, va="top", fontsize=9)
 
 
 def _curve(axis: Axes, rows: Rows, method: str, place: int, m: int, *, relative: bool) -> None:
