@@ -24,8 +24,11 @@ LOOKS = {
     "own": ("^", "#009E73", "a ticket's own generator"),
 }
 LAYERS = {"layer": ("x", "#0072B2", "this layer alone"), "last": ("+", "#CC79A7", "this many last layers")}
-SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
+SHARES = (0.01, 0.1, 0.2, 0.5, 1)
 """Ticks of the fraction that moves."""
+
+GAINS, LINEAR = (-8, -4, -2, -1, -0.5, 0, 0.5, 1), 1.0
+"""Ticks of the difference in dB, and up to where its axis is linear: a last layer alone is worse by many."""
 
 
 def over_all(rows: Rows, m: int, noise: float, name: str) -> Interval | None:
@@ -116,7 +119,7 @@ def figure(rows: Rows, config: dict[str, Any]) -> Figure:
     there = {tuple(cell.split("/")[:2]) for cell in rows}
     counts = [m for m in sorted(scale["measurements"]) if any(str(m) == count for count, _ in there)]
     noises = [noise for noise in scale["noises"] if any(f"{noise:g}" == level for _, level in there)]
-    drawing = Figure(figsize=(4.4 * len(counts) + 2.2, 3.8 * len(noises) + 0.3), layout="constrained")
+    drawing = Figure(figsize=(3.4 * len(counts) + 2.2, 4 * len(noises) + 0.3), layout="constrained")
     FigureCanvasAgg(drawing)
     axes = drawing.subplots(len(noises), len(counts), sharex=True, sharey=True, squeeze=False)
     for line, noise in zip(axes, noises, strict=True):
@@ -163,9 +166,11 @@ def _panel(axis: Axes, rows: Rows, m: int, noise: float) -> bool:
                 text = name.partition("-")[2]
                 axis.annotate(text, (share, gain.estimate), place, textcoords="offset points", fontsize=8)
     axis.axhline(0, color="black", linewidth=0.8)
-    axis.axhline(GOAL_DB, color="black", linewidth=0.8, linestyle=":")
+    if m <= GOAL_UP_TO:
+        axis.axhline(GOAL_DB, color="black", linewidth=0.8, linestyle=":")
     axis.set_xscale("log")
-    axis.margins(y=0.1)
+    axis.set_yscale("symlog", linthresh=LINEAR)
+    axis.set_yticks(GAINS, [f"{gain:+g}" if gain else "0" for gain in GAINS])
     axis.set_xticks(SHARES, [f"{share:g}" for share in SHARES])
     axis.minorticks_off()
     axis.grid(alpha=0.3)
