@@ -1,9 +1,11 @@
 """`cs-lip restore` as a user types it."""
 
 import json
+import math
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,8 @@ import cs_lip.cli.restore
 from cs_lip.cli.interrupt import interruptible
 from cs_lip.cli.main import main
 from cs_lip.cli.progress import ProgressBar
-from cs_lip.evaluation.store import load_run
+from cs_lip.evaluation.oracle import Peak
+from cs_lip.evaluation.store import load_run, save_run, summary_json
 from cs_lip.evaluation.sweep.methods import PRIORS
 from cs_lip.operators import operator_from_recipe
 from cs_lip.recovery import Record
@@ -97,6 +100,15 @@ def test_a_damage_that_is_simulated(task: str, here: Path) -> None:
     measured = operator_from_recipe(run.measurements.recipe)(run.truth)
     noise = (run.measurements.values - measured).std()
     assert float(noise) == pytest.approx(25 / 255 if task == "denoise" else 0, rel=0.1, abs=1e-6)
+
+
+def test_an_exact_oracle_peak_is_stored_as_strict_json(here: Path) -> None:
+    restored("camera", *TASKS["denoise"][0], "--simulate", "--size", "40", *SMALL, "--out", "run")
+    path = here / "run" / "recovery.h5"
+    exact = replace(load_run(path), oracle_peak=Peak(math.inf, 3))
+    save_run(path, exact)
+    assert load_run(path).oracle_peak == exact.oracle_peak
+    assert json.loads(summary_json(exact))["oracle_peak"] == {"psnr_db": None, "iteration": 3}
 
 
 def test_a_noisy_picture_keeps_its_size_and_its_pixels(here: Path) -> None:

@@ -87,7 +87,7 @@ def summary(run: Run) -> dict[str, Any]:
                 **({} if run.sd is None else {"mean_sd": _finite(float(run.sd[index].mean()))}),
             }
         )
-    peak = {} if run.oracle_peak is None else {"oracle_peak": asdict(run.oracle_peak)}
+    peak = {} if run.oracle_peak is None else {"oracle_peak": strict(asdict(run.oracle_peak))}
     return {"config": run.config, "versions": run.versions, "images": rows} | peak
 
 

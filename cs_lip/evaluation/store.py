@@ -1,6 +1,7 @@
 """Measurements and runs on disk: HDF5 that holds numbers and JSON, and never code."""
 
 import json
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -96,7 +97,7 @@ def load_run(path: Path) -> Run:
             config=_get_json(file, "config"),
             versions=_get_json(file, "versions"),
             sd=_tensor(file["sd"]) if "sd" in file else None,
-            oracle_peak=Peak(**_get_json(file, "oracle_peak")) if "oracle_peak" in file.attrs else None,
+            oracle_peak=_peak(_get_json(file, "oracle_peak")) if "oracle_peak" in file.attrs else None,
         )
 
 
@@ -157,6 +158,12 @@ def _get_history(group: h5py.Group) -> tuple[Record, ...]:
         Record(phase, int(iteration), float(seconds), tuple(map(float, residuals)))
         for phase, iteration, seconds, residuals in columns
     )
+
+
+def _peak(told: dict[str, Any]) -> Peak:
+    """JSON has no infinity, which is the PSNR of an exact image."""
+    level = told["psnr_db"]
+    return Peak(math.inf if level is None else level, told["iteration"])
 
 
 def _put_json(file: h5py.File, **values: Any) -> None:
