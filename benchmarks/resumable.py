@@ -59,7 +59,7 @@ def measure_cells(
     Raises:
         click.BadParameter: the pattern is none, or no cell's name matches it.
     """
-    chosen = todo if only is None else {cell: todo[cell] for cell in _matching(only, list(todo))}
+    chosen = None if only is None else _matching(only, list(todo))
     show = partial(write, command=_whole_command(log.stem))
     click.echo(show(measured_rows(log, config, todo, {"machine": machine()}, show, chosen)))
 

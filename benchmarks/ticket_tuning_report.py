@@ -107,8 +107,8 @@ def _remarks(rows: Rows, variants: Sequence[str], config: dict[str, Any], comman
         "zeros stay. Biases move in `all` and `own` alone.",
         f"- Not run: {total - len(rows)} of {total} cells.",
         f"- Pictures: {', '.join(scale['pictures'])}, 64x64 RGB. Gaussian operator of variance 1/m, at the stop by "
-        f"held-out measurements, {scale['shifts']} shifts, `{config['search']}` without a learned start, seed "
-        f"{config['seed']}.",
+        f"held-out measurements, {scale['shifts']} shift{'s' * (scale['shifts'] > 1)}, `{config['search']}` without a "
+        f"learned start, seed {config['seed']}.",
         f"- {described_all(rows.values(), config['versions'])} Made by `{command}`.",
     ]
 

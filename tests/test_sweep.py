@@ -108,9 +108,10 @@ def test_a_method_for_some_operators(weights: str, tmp_path: Path) -> None:
 
 
 def test_restarts_are_those_of_searches(weights: str) -> None:
-    plan = tiny_plan(weights, methods=(Method("omp"), Method("linear-estimate"), Method("latent-search")), restarts=3)
+    without = [Method("omp"), Method("linear-estimate"), Method("untrained", "deep-decoder")]
+    plan = tiny_plan(weights, methods=(*without, Method("latent-search")), restarts=3)
     found = {(cell.solver, cell.restarts) for cell in expand(plan).cells}
-    assert found == {("omp", 0), ("linear-estimate", 0), ("latent-search", 3)}
+    assert found == {*((method.solver, 0) for method in without), ("latent-search", 3)}
     with pytest.raises(ValueError, match="restarts must be from 1") as caught:
         tiny_plan(weights, restarts=-1)
     assert_one_sentence(caught.value)
