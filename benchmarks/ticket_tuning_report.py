@@ -62,8 +62,9 @@ def _best(rows: Rows, m: int, noise: float, names: Sequence[str], kind: str) -> 
     return max(((gain, name) for name, gain in there.items()), default=(math.nan, ""))
 
 
-def table(rows: Rows, variants: Sequence[str], config: dict[str, Any], command: str) -> str:
+def table(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: str) -> str:
     scale = config["scale"]
+    variants = list(dict.fromkeys(cell.rpartition("/")[2] for cell in todo))
     lines: list[str] = []
     for noise in scale["noises"]:
         counts = [m for m in sorted(scale["measurements"]) if f"{m}/{noise:g}/search" in rows]
@@ -82,7 +83,7 @@ def table(rows: Rows, variants: Sequence[str], config: dict[str, Any], command: 
         lines.append(
             f"| m = {goal['m']}, noise {goal['noise']:g} | at least {goal['goal']:g} dB | {measured} | {verdict} |"
         )
-    return "\n".join([*lines, "", *_remarks(rows, variants, config, command), ""])
+    return "\n".join([*lines, "", *_remarks(rows, len(todo), config, command), ""])
 
 
 def _line(rows: Rows, noise: float, name: str, counts: Sequence[int]) -> str:
@@ -96,9 +97,8 @@ def _line(rows: Rows, noise: float, name: str, counts: Sequence[int]) -> str:
     return "| " + " | ".join(parts) + " |"
 
 
-def _remarks(rows: Rows, variants: Sequence[str], config: dict[str, Any], command: str) -> list[str]:
+def _remarks(rows: Rows, total: int, config: dict[str, Any], command: str) -> list[str]:
     scale = config["scale"]
-    total = len(scale["measurements"]) * len(scale["noises"]) * len(variants)
     return [
         "- In brackets the difference to `all` on the same pictures, an interval of 95 % by bootstrap over them. The "
         "best of several tickets, layers or random masks was chosen on these very pictures, which flatters each alike.",
