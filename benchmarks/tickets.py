@@ -1,9 +1,10 @@
 """How good tickets of the face generator are: every criterion and control over densities, and the speed of channels.
 
 Run it with ``python benchmarks/tickets.py``, about 6 hours with a process on each of two cores. It prints a table and
-writes it to ``tickets.md``, with every number behind it in ``tickets.json``, and draws ``docs/images/tickets.png``
-(``--figure-only`` draws it again from what is stored). Each finished ticket is a line of ``tickets.jsonl``, and the
-ticket itself a file in a folder beside it, so that a run which was stopped goes on where it ended.
+writes it to ``tickets.md``, with every number behind it in ``tickets.json``, and draws ``tickets.png`` and
+``tickets_range.png`` in ``docs/images`` (``--figure-only`` draws them again from what is stored). Each finished ticket
+is a line of ``tickets.jsonl``, and the ticket itself a file in a folder beside it, so that a run which was stopped goes
+on where it ended.
 
 Every ticket recovers, by the same search of latents, three kinds of targets that are never mixed: real pictures, draws
 of the dense generator (how much of its range was kept), and draws of its own without noise (whether it is a sound
@@ -22,7 +23,8 @@ import torch
 from results_files import TARGETS, Row, code_hash, write_results
 from resumable import measure_cells, resumable
 from ticket_methods import METHODS, Finder, Finding, drawn_by, finder, share
-from tickets_report import figure, goals, read_results, table, verdicts
+from tickets_figures import figure, range_figure
+from tickets_report import goals, read_results, table, verdicts
 from torch import Tensor
 
 from cs_lip.evaluation.acquisition import acquire
@@ -239,9 +241,11 @@ def configuration(bench: Bench) -> dict[str, Any]:
 
 
 def draw(out: Path) -> None:
-    """The figure, from what a run stored."""
-    with atomic_path(IMAGES / f"{NAME}.png") as temporary:
-        figure(read_results(out / f"{NAME}.json")).savefig(temporary, dpi=110, format="png")
+    """The figures, from what a run stored."""
+    whole = read_results(out / f"{NAME}.json")
+    for name, drawing in ((NAME, figure(whole)), (f"{NAME}_range", range_figure(whole))):
+        with atomic_path(IMAGES / f"{name}.png") as temporary:
+            drawing.savefig(temporary, dpi=110, format="png")
 
 
 def write(out: Path, todo: list[str], config: dict[str, Any], rows: dict[str, Row], command: str) -> str:

@@ -1,4 +1,4 @@
-"""What the benchmark of tickets says: its table, its figure, and whether what is required is met."""
+"""What the benchmark of tickets says: its table, and whether what is required is met."""
 
 import json
 import math
@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from machine import described_all
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from results_files import Row
 
 from cs_lip.evaluation.statistics import Interval, bootstrap_interval
@@ -22,16 +19,7 @@ AT = 500
 EXACT = 1e-6
 """The mean squared error at which a ticket's own draw counts as recovered exactly."""
 
-BANDED = ("magnitude", "random")
-"""Whose intervals are drawn: those of all would hide each other."""
-
 Rows = Mapping[str, Row]
-
-ASIDE = 1.04
-"""The factor between densities at which methods of one density alone are drawn."""
-
-COLOURS = ("#000000", "#7F7F7F", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = "os^Dv<>XPd*hp"
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -241,69 +229,3 @@ def _remarks(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: s
         f"{config['seed']}.",
         f"- {described_all(rows.values(), config['versions'])} Made by `{command}`.",
     ]
-
-
-# The figure
-
-
-def figure(whole: dict[str, Any]) -> Figure:
-    """PSNR against density: real pictures above, as a difference to the dense generator, its draws below; a column for
-    every number of measurements; intervals of 95 % of what is pruned by magnitude and at random."""
-    rows, counts = whole["rows"], whole["configuration"]["scale"]["measurements"]
-    methods = list(dict.fromkeys(cell.split("/")[0] for cell in rows if cell.count("/") == 2))
-    drawing = Figure(figsize=(4.2 * len(counts) + 2.2, 7.5), layout="constrained")
-    FigureCanvasAgg(drawing)
-    axes = drawing.subplots(2, len(counts), sharex=True, sharey="row", squeeze=False)
-    for column, m in enumerate(counts):
-        for place, method in enumerate(methods):
-            _curve(axes[0, column], rows, method, place, m, relative=True)
-            _curve(axes[1, column], rows, method, place, m, relative=False)
-        if "dense" in rows:
-            axes[0, column].axhline(0, color="black", linewidth=0.8)
-            axes[0, column].plot([], [], color="black", linewidth=0.8, label="dense")
-        axes[0, column].set_title(f"m = {m:,}", fontsize=11)
-        axes[1, column].set_xlabel("density")
-    if "dense" in rows:
-        _mark_dense(axes[1], {m: mean(rows, "dense", 1.0, DRAWS, m) for m in counts})
-    axes[0, 0].set_ylabel("real pictures: dB over the dense generator")
-    axes[1, 0].set_ylabel("draws of the dense generator: PSNR in dB")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside right upper", fontsize=9)
-    return drawing
-
-
-def _mark_dense(line: Sequence[Axes], levels: Mapping[int, float]) -> None:
-    """The dense generator's level on its own draws: a line, or a number where it is far above all tickets, which would
-    be squeezed together."""
-    for axis, level in zip(line, levels.values(), strict=True):
-        if level <= axis.get_ylim()[1]:
-            axis.axhline(level, color="black", linewidth=0.8)
-        else:
-            axis.text(0.02, 0.97, f"dense: {level:.1f} dB", transform=axis.transAxes, va="top", fontsize=9)
-
-
-def _curve(axis: Axes, rows: Rows, method: str, place: int, m: int, *, relative: bool) -> None:
-    """A method over densities."""
-    found = sorted({float(cell.split("/")[1]) for cell in rows if cell.startswith(f"{method}/")})
-    bands = []
-    for density in found:
-        kind = PICTURES if relative else DRAWS
-        ours, dense = levels(rows, method, density, kind, m), levels(rows, "dense", 1.0, kind, m)
-        if relative and not dense:
-            return
-        images, seeds = zip(*ours, strict=True)
-        values = [value - (dense[target, 0] if relative else 0) for (target, _), value in ours.items()]
-        bands.append(bootstrap_interval(values, images=images, seeds=seeds))
-    if len(found) == 1:  # beside one another, where all have the same density
-        found = [found[0] * ASIDE ** (place % 9 - 4)]
-    look: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "linewidth": 1.3}
-    look["linestyle"] = "-" if place < len(COLOURS) else "--"
-    means = [band.estimate for band in bands]
-    axis.plot(found, means, marker=MARKERS[place], markersize=5, label=method, **look)
-    if method in BANDED:
-        spread = [[band.estimate - band.low for band in bands], [band.high - band.estimate for band in bands]]
-        axis.errorbar(found, means, spread, fmt="none", ecolor=look["color"], elinewidth=1, capsize=3, alpha=0.7)
-    axis.set_xscale("log")
-    axis.set_xticks((0.05, 0.1, 0.2, 0.5), ("0.05", "0.1", "0.2", "0.5"))
-    axis.minorticks_off()
-    axis.grid(alpha=0.3)
