@@ -206,6 +206,14 @@ def _below(loss: Interval | None, rows: Rows, method: str, density: float, m: in
     return f"{level:.2f} ({-loss.high:+.2f} to {-loss.low:+.2f})"
 
 
+def _speed(rows: Rows, density: float) -> str:
+    parts = []
+    for key, what in (("step_ms", "forward and backward"), ("recover_seconds", "a whole recovery")):
+        ratio, pairs = speed_up(rows, density, key)
+        parts.append(f"{what} {ratio:.2f} times as fast as dense ({pairs})")
+    return f"- `channels` of density {density:g}, compacted: {', '.join(parts)}."
+
+
 def _remarks(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: str) -> list[str]:
     scale = config["scale"]
     finding = scale["finding"]
@@ -217,6 +225,7 @@ def _remarks(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: s
         f"- {missing} of {len(todo)} cells were not run: what has no row here, and further seeds."
         if missing
         else f"- All {len(todo)} cells were run.",
+        *(_speed(rows, density) for density in scale["channel_densities"] if f"speed/{density:g}" in rows),
         f"- Every ticket but the controls: {finding['rounds']} rounds of {finding['steps']} steps of distillation at "
         f"batch {finding['batch']} and {finding['final_steps']} at the end; the controls `shuffled`, `reinitialised` "
         f"and `narrow` make as many steps at once, and so does `bernoulli` after {finding['learned_steps']} steps that "
