@@ -23,7 +23,7 @@ ASIDE = 1.04
 
 COLOURS = ("#000000", "#7F7F7F", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "os^Dv<>XPd*hp"
-DENSITIES = {0.5: "#440154", 0.2: "#31688E", 0.1: "#35B779", 0.05: "#E6B800"}
+DENSITIES = {0.5: "#440154", 0.3: "#3B528B", 0.2: "#31688E", 0.1: "#35B779", 0.05: "#E6B800"}
 """A colour for each density where the markers tell methods."""
 
 
