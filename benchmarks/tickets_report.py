@@ -4,6 +4,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from cs_lip.evaluation.statistics import Interval, bootstrap_interval
 PICTURES, DRAWS = "real pictures", "draws of the dense generator"
 AT = 500
 """The number of measurements at which densities are compared in a table of their own."""
+
+RANGES = (24, 25, 26, 28, 29)
+"""Edges of PSNR in dB between which tickets are told together."""
 
 EXACT = 1e-6
 """The mean squared error at which a ticket's own draw counts as recovered exactly."""
@@ -152,6 +156,7 @@ def table(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: str)
     order = sorted(measured, key=lambda place: (methods.index(place[0]), -place[1]))
     lines += [_line(rows, method, density, counts) for method, density in order]
     lines += ["", *_by_density(rows, order, PICTURES), "", *_by_density(rows, order, DRAWS)]
+    lines += ["", *_by_range(rows, order[1:], counts)]
     lines += ["", "| required of tickets by magnitude | goal | measured | |", "| --- | ---: | ---: | --- |"]
     for goal in goals(rows, config):
         verdict = {None: "not measured", True: "met", False: "**not met**"}[goal["met"]]
@@ -170,6 +175,30 @@ def _by_density(rows: Rows, measured: Sequence[tuple[str, float]], kind: str) ->
     for method in dict.fromkeys(method for method, _ in measured if method != "dense"):
         cells = [_at_density(rows, method, density, kind) for density in densities]
         lines.append(f"| `{method}` | {' | '.join(cells)} |")
+    return lines
+
+
+def _by_range(rows: Rows, tickets: Sequence[tuple[str, float]], counts: Sequence[int]) -> list[str]:
+    """What tickets that kept as much of the dense generator's range gain on real pictures."""
+    lines = [
+        "| draws of the dense generator, PSNR in dB " + "".join(f"| gain on pictures, m = {m} " for m in counts) + "|"
+    ]
+    lines.append("| --- |" + " ---: |" * len(counts))
+    edges = (0.0, *RANGES, math.inf)
+    for low, high in pairwise(edges):
+        cells = []
+        for m in counts:
+            within = [place for place in tickets if low <= mean(rows, *place, DRAWS, m) < high]
+            losses = [below_dense(rows, *place, m) for place in within]
+            gains = [-loss.estimate for loss in losses if loss is not None]
+            told = (
+                f"{statistics.fmean(gains):+.2f}, {min(gains):+.2f} to {max(gains):+.2f} ({len(gains)})"
+                if gains
+                else "-"
+            )
+            cells.append(told)
+        title = f"below {high:g}" if not low else f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
 
 
@@ -221,7 +250,8 @@ def _remarks(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: s
     return [
         "- PSNR in dB, means over targets and seeds; in brackets the difference to the dense generator on the same "
         "targets, an interval of 95 % by bootstrap over pictures and seeds. Agreement is the PSNR against "
-        "the dense generator's images at the same latents.",
+        "the dense generator's images at the same latents. Gains by how well the dense generator's draws are "
+        "recovered: mean, least to most, and in brackets how many tickets.",
         f"- {missing} of {len(todo)} cells were not run: what has no row here, and further seeds."
         if missing
         else f"- All {len(todo)} cells were run.",
