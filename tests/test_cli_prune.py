@@ -277,6 +277,7 @@ def test_the_oracle_fits_the_clean_picture(folder: Path, monkeypatch: pytest.Mon
 
 CALLED = ("--prior=deep-decoder", "--task=denoise", "--image=camera", "--size=64", "--simulate")
 TWO = (*CALLED[:2], "--image=astronaut,retina", "--size=64", "--simulate", "--density=0.3")
+SENSED = (*FIT[:1], "--task=sense", "--image=camera", "--size=64", "--measurements=10")
 
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "density 0": ((*SHORT, "--density=0"), "density"),
@@ -304,6 +305,17 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "an operator for a generator": ((*SHORT, "--density=0.3", "--operator=fourier"), "--operator goes with --prior"),
     "the name of a bundled ticket": ((*SHORT, "--density=0.3", "--name=skip-02"), "a bundled ticket 'skip-02'"),
     "a bad name": ((*SHORT, "--density=0.3", "--name=My Ticket"), "My Ticket"),
+    "a batch for a giant": ((*SHORT[:-1], "--density=0.3", "--batch=99999999999999999999"), "1 to 16384"),
+    "noise of nothing": ((*SHORT, "--density=0.3", "--noise=0"), "--noise goes with --prior"),
+    "measurements of nothing": ((*SHORT, "--density=0.3", "--measurements=0"), "--measurements goes with --prior"),
+    "a prior without a name": (("--prior=", *CALLED[1:], "--density=0.3"), "no prior ''"),
+    "a picture by two spellings": ((*TWO[:2], "--image=camera,./camera", *TWO[3:]), "1 of 2"),
+    "too little to hold out": ((*SENSED, "--density=0.3"), "more measurements"),
+    "too little for the closing fits": ((*SENSED, "--density=0.3", "--oracle"), "more measurements"),
+    "pictures in colour for a grey generator": (
+        ("--generator=mnist-dcgan-28", "--density=0.3", "--data=../grey"),
+        "mnist:",
+    ),
     "no picture": (FIT, "--image"),
     "fewer pictures than asked": ((*FIT, "--image=camera,camera"), "1 of 2"),
     "a picture that is not there": ((*FIT, "--image=camera,nobody", "--simulate"), "nobody"),
@@ -316,6 +328,8 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_sentence_and_leaves_nothing(folder: Path, case: str) -> None:
     arguments, told = BAD[case]
+    (folder.parent / "grey").mkdir()
+    Image.new("L", (28, 28)).save(folder.parent / "grey" / "one.png")
     refused = run(*arguments)
     assert refused.exit_code == 2, refused.output
     message = refused.output.partition("Error: ")[2].rstrip("\n")
@@ -354,3 +368,50 @@ def test_a_name_that_cannot_be_kept_is_refused_before_the_search(folder: Path, m
     assert "expected a folder for 'good.safetensors'" in refused.stderr
     assert_one_sentence(refused.stderr.removeprefix("Error: ").strip())
     assert list(folder.iterdir()) == []
+
+
+def test_a_name_that_was_taken_during_the_search_is_left_to_the_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = folder.parent / "home" / "tickets" / "mine.safetensors"
+    train = Distillation.train
+
+    def taken(self: Distillation, *network: object, **others: object) -> object:
+        other.parent.mkdir(exist_ok=True)
+        other.write_bytes(b"of somebody else")
+        return train(self, *network, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Distillation, "train", taken)
+    refused = run(*SHORT, "--density=0.3", "--name=mine")
+    assert refused.exit_code == 2
+    assert "'mine' already" in refused.stderr
+    assert other.read_bytes() == b"of somebody else"
+    kept = run(*SHORT, "--density=0.3", "--name=ours")
+    assert kept.exit_code == 0, kept.output
+    assert load_ticket("ours").sha256 == read_ticket(Levels(folder / "ticket-mine-0.3").ticket).sha256
+
+
+def test_another_mask_of_the_same_white_picture_is_another_search(folder: Path) -> None:
+    Image.new("L", (64, 64), 255).save("white.png")
+    for name, column in (("left.png", 0), ("right.png", 32)):
+        mask = Image.new("L", (64, 64), 255)
+        mask.paste(0, (column, 0, column + 32, 64))
+        mask.save(name)
+    asked = ("--prior=deep-decoder", "--task=inpaint", "--image=white.png", "--rounds=1", "--steps=2", "--density=0.4")
+    assert run(*asked, "--mask=left.png", "--out=search").exit_code == 0
+    refused = run(*asked, "--mask=right.png", "--out=search")
+    assert refused.exit_code == 2
+    assert "training data is" in refused.stderr
+    assert_one_sentence(refused.stderr.removeprefix("Error: ").strip())
+
+
+def test_a_level_that_is_a_folder_is_refused_before_anything_is_trained(folder: Path) -> None:
+    assert run(*SHORT, "--density=0.3", "--out=search").exit_code == 0
+    levels = Levels(folder / "search")
+    levels.ticket.unlink()
+    levels.level(2).unlink()
+    levels.level(2).mkdir()
+    refused = run(*SHORT, "--density=0.3", "--out=search")
+    assert refused.exit_code == 2
+    assert "level-02.safetensors is no file" in refused.stderr
+    assert_one_sentence(refused.stderr.removeprefix("Error: ").strip())

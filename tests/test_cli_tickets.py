@@ -1,7 +1,9 @@
 """`cs-lip tickets`, and --ticket on recover and restore, as a user types them."""
 
 import json
+import os
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from cs_lip.cli.main import main
 from cs_lip.evaluation.measured_spectrum import run_spectra
 from cs_lip.evaluation.store import load_run
 from cs_lip.operators import operator_from_recipe
-from cs_lip.priors import Generator, Skip, add_generator, remove_generator
+from cs_lip.priors import PGGAN, Generator, Skip, add_generator, remove_generator
 from cs_lip.priors.reading.weights import sha256_of
 from cs_lip.priors.untrained.registry import shapes_alone
 from cs_lip.recovery import recover
@@ -26,10 +28,12 @@ from cs_lip.recovery.latent_problem import LatentProblem
 from cs_lip.recovery.problem import Problem
 from cs_lip.recovery.untrained_fit import UntrainedFit
 from cs_lip.seeding import stream
+from cs_lip.tickets.channels import channel_mask, dense_channels
+from cs_lip.tickets.criteria import magnitude
 from cs_lip.tickets.importing import skip_modules
 from cs_lip.tickets.mask import Mask
 from cs_lip.tickets.store import bundled_tickets
-from cs_lip.tickets.ticket import Ticket, read_ticket, write_ticket
+from cs_lip.tickets.ticket import About, Ticket, read_ticket, write_ticket
 from cs_lip.tickets.transfer import about_generator, ticketed, ticketed_for
 
 ROW = {"name", "prior", "granularity", "density", "measured_density", "criterion", "bytes", "sha256"}
@@ -117,6 +121,37 @@ def test_own_tickets_are_listed_with_the_density_of_the_loaded_network(here: Pat
 @pytest.mark.parametrize("group", ["tickets", "generators"])
 def test_json_in_front_of_a_command_is_not_passed_over(here: Path, group: str) -> None:
     refused(here, group, "--json", "inspect", "digiface-dcgan", says="got --json in front of inspect")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("nowhere"), os.mkfifo])
+def test_what_is_no_file_among_the_own_tickets_does_not_hide_the_others(
+    here: Path, make: Callable[[Path], None]
+) -> None:
+    folder = here.parent / "home" / "tickets"
+    write_ticket(folder / "mine.safetensors", tiny_ticket())
+    make(folder / "odd.safetensors")
+    listed = told("tickets")
+    assert "mine" in [row["name"] for row in listed["tickets"]]
+    (sentence,) = listed["damaged"]
+    assert "'odd'" in sentence and "no file" in sentence
+    refused(here, "tickets", "inspect", "odd", says="no file")
+
+
+def test_a_mask_that_prunes_biases_is_listed_with_them(here: Path) -> None:
+    network = PGGAN(4, (6, 6, 4))
+    network.load_state_dict({name: torch.ones_like(value) for name, value in network.state_dict().items()})
+    mask = channel_mask(network, magnitude(network, dense_channels(network)), 0.5, parent=dense_channels(network))
+    assert any(name.endswith("bias") for name in mask.kept)
+    mask.apply_(network)
+    about = About("faces", "generator", "pggan", {"latents": 4, "depths": [6, 6, 4]}, "0" * 64)
+    write_ticket(here / "few.safetensors", Ticket(mask, network.state_dict(), about))
+    row = told("tickets", "inspect", "few.safetensors")
+    assert row["density"] == row["measured_density"] == mask.density
+    layers = {layer["name"]: layer for layer in row["layers"]}
+    assert all(layers[name]["kept"] == counts.kept for name, counts in mask.layers().items())
+    shown = run("tickets", "inspect", "few.safetensors").output.splitlines()
+    total = sum(layer["total"] for layer in row["layers"])
+    assert any(line.split()[:2] == ["all", "layers"] and f"{total:,}" in line for line in shown)
 
 
 def test_a_density_that_a_file_only_claims_is_seen(here: Path) -> None:

@@ -239,10 +239,32 @@ def test_adversarial_training_moves_the_survivors_alone() -> None:
 
 
 def test_a_training_broken_off_has_the_learning_rates_of_the_whole() -> None:
-    level = Level(0, 1, 2, 8)
-    seen: list[Step] = []
-    adversarial().train(tiny_generator(), level=level, seed=0, progress=seen.append)
-    assert [(step.done, step.total) for step in seen] == [(1, 2), (2, 2)]
+    def losses(steps: int, horizon: int) -> list[float | None]:
+        seen: list[Step] = []
+        adversarial().train(tiny_generator(), level=Level(0, 1, steps, horizon), seed=0, progress=seen.append)
+        assert [(step.done, step.total) for step in seen] == [(done, steps) for done in range(1, steps + 1)]
+        return [step.loss for step in seen]
+
+    assert losses(8, 16) == losses(16, 16)[:8]
+    assert losses(8, 8) != losses(8, 16)
+
+
+def test_a_distillation_broken_off_ends_where_the_whole_one_was() -> None:
+    generator = tiny_generator()
+    trainer, broken, whole = (
+        Distillation(generator, DistillationSettings(batch=4)),
+        pruned(generator),
+        pruned(generator),
+    )
+    passed: dict[int, dict[str, Tensor]] = {}
+
+    def watch(step: Step) -> None:
+        passed[step.done] = {name: weight.detach().clone() for name, weight in absorbed(whole).named_parameters()}
+
+    trainer.train(whole, level=Level(0, 1, 6, 6), seed=0, progress=watch)
+    trainer.train(broken, level=Level(0, 1, 3, 6), seed=0)
+    assert all(torch.equal(weight, passed[3][name]) for name, weight in broken.named_parameters())
+    assert any(not torch.equal(weight, passed[6][name]) for name, weight in broken.named_parameters())
 
 
 def test_what_adversarial_training_cannot_train_is_refused() -> None:

@@ -34,7 +34,7 @@ from cs_lip.tickets.levels import Levels
 from cs_lip.tickets.lottery import search
 from cs_lip.tickets.retraining import Level, Progress, Step, cosine, unheard
 from cs_lip.tickets.search_settings import SearchSettings
-from cs_lip.tickets.ticket import About, Ticket, read_ticket
+from cs_lip.tickets.ticket import About, Ticket, read_ticket, write_ticket
 from cs_lip.tickets.transfer import about_untrained, ticketed
 
 ABOUT = About("tiny", "generator", "dcgan", {"widths": list(TINY_WIDTHS)}, "0" * 64)
@@ -73,6 +73,8 @@ class Noise:
                 weight += self.settings.size * torch.randn(weight.shape, generator=rng)
         moved.project_()
         return moved
+
+    fingerprint = "0" * 64
 
     @property
     def count(self) -> int:
@@ -216,11 +218,12 @@ def test_scores_at_initialisation_train_nothing(
     assert [(step.done, step.total) for step in seen] == [(one, learned) for one in range(1, learned + 1)]
 
 
-def test_a_level_of_another_search_is_refused(tmp_path: Path) -> None:
+def test_a_level_that_goes_on_from_another_mask_is_refused(tmp_path: Path) -> None:
     find(tmp_path / "one", seed=1)
-    find(tmp_path / "two", seed=2)
     (tmp_path / "one" / "ticket.safetensors").unlink()
-    Levels(tmp_path / "two").level(2).replace(Levels(tmp_path / "one").level(2))
+    level = Levels(tmp_path / "one").level(2)
+    ticket = read_ticket(level)
+    write_ticket(level, replace(ticket, about=replace(ticket.about, parent="0" * 64)))
     with pytest.raises(ValueError, match="another mask than that of the level before") as refused:
         find(tmp_path / "one", seed=1)
     assert_one_sentence(refused.value)
@@ -340,6 +343,28 @@ def test_a_search_with_other_settings_is_refused(tmp_path: Path, changed: dict[s
         find(tmp_path, **changed)
     assert_one_sentence(refused.value)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_ticket_or_level_of_another_seed_is_refused(tmp_path: Path) -> None:
+    find(tmp_path / "one", seed=1)
+    find(tmp_path / "two", seed=2)
+    ours, its = Levels(tmp_path / "one"), Levels(tmp_path / "two")
+    ours.ticket.write_bytes(its.ticket.read_bytes())
+    with pytest.raises(ValueError, match="of another search") as refused:
+        find(tmp_path / "one", seed=1)
+    assert_one_sentence(refused.value)
+    ours.ticket.unlink()
+    ours.level(1).write_bytes(its.level(1).read_bytes())
+    with pytest.raises(ValueError, match=r"level-01\.safetensors is of another search"):
+        find(tmp_path / "one", seed=1)
+
+
+def test_what_differs_far_into_a_setting_is_shown(tmp_path: Path) -> None:
+    long = "picture.png, " * 20
+    find(tmp_path, about=replace(ABOUT, data=f"{long}one.png"))
+    with pytest.raises(ValueError, match=r"one\.png, not .*two\.png; try") as refused:
+        find(tmp_path, about=replace(ABOUT, data=f"{long}two.png"))
+    assert_one_sentence(refused.value)
 
 
 def test_a_search_whose_network_comes_trained_is_another_one(tmp_path: Path) -> None:

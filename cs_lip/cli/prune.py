@@ -46,7 +46,9 @@ GRANULARITIES = ("weight", "kernel", "channel")
 @click.command()
 @click.option("--generator", help="Search in this one of cs-lip generators.")
 @click.option("--prior", help=f"Search in this untrained network: {PRIOR_NAMES}.")
-@click.option("--density", type=float, required=True, help="Fraction of the weights that the ticket keeps.")
+@click.option(
+    "--density", type=float, required=True, help="Fraction of the weights, or kernels, that the ticket keeps."
+)
 @click.option(
     "--criterion",
     default=SearchSettings.criterion,
@@ -107,7 +109,8 @@ def prune(
       cs-lip prune --prior skip --image camera --task denoise --simulate --density 0.2
     """
     with bad_input():
-        own = None if name is None else _own_path(name)
+        if name is not None:
+            _own_path(name)
         plan = _plan(generator, prior, density, said)
         folder = out or Path(f"ticket-{generator or prior}-{density:g}")
         try:
@@ -119,7 +122,8 @@ def prune(
         path = Levels(folder).ticket
         _print(plan, ticket)
         # Last, so that the same command goes on even from a stop in the fits that `_print` makes.
-        if own is not None:
+        if name is not None:
+            own = _own_path(name)  # once more: somebody else may have taken the name in the meantime
             own.parent.mkdir(parents=True, exist_ok=True)
             write_ticket(own, ticket)
             path = own
@@ -156,7 +160,7 @@ def _plan(generator: str | None, prior: str | None, density: float, said: dict[s
         got = "none" if prior is None else "both"
         raise ValueError(f"a ticket is found in a --generator or in a --prior, got {got}; try one of them")
     for option in PRIOR_ALONE if generator else GENERATOR_ALONE:
-        if said[option] not in (None, False):
+        if said[option] is not None and said[option] is not False:
             shown, kind = (
                 option.removesuffix("s") if option == "images" else option,
                 "prior" if generator else "generator",
@@ -229,7 +233,7 @@ def _search(plan: Plan, folder: Path) -> Ticket:
 def _print(plan: Plan, ticket: Ticket) -> None:
     """The densities as the loaded network has them, and what the ticket is worth."""
     network = ticketed(ticket)
-    click.echo(layer_table(ticket, measured_layers(network)))
+    click.echo(layer_table(ticket, measured_layers(network, ticket.mask.kept)))
     if not isinstance(network, UntrainedNetwork):
         dense = load_generator(ticket.about.prior)
         level = agreement(network, dense.fold(), seed=plan.settings.seed)

@@ -14,6 +14,7 @@ from cs_lip.evaluation.ticket_search import Fits
 from cs_lip.operators import Identity
 from cs_lip.priors import Generator, UntrainedNetwork, load_generator
 from cs_lip.recovery import pose
+from cs_lip.recovery.untrained_fit import UntrainedFit
 from cs_lip.tickets.controls import reinitialised
 from cs_lip.tickets.criteria import AT_INITIALISATION
 from cs_lip.tickets.distillation import Distillation, DistillationSettings
@@ -89,6 +90,11 @@ def generator_plan(
         trainer = Distillation(dense, DistillationSettings() if batch is None else DistillationSettings(batch=batch))
     else:
         pictures = read_dataset(data, dense.image_shape[1])
+        if pictures.shape[1] != dense.image_shape[0]:
+            raise ValueError(
+                f"the pictures of {data:.120} have {pictures.shape[1]} channels, expected {dense.image_shape[0]} as "
+                f"{name} draws; try {'mnist:FOLDER' if dense.image_shape[0] == 1 else 'a folder of pictures in colour'}"
+            )
         trainer = Adversarial(pictures, AdversarialSettings() if batch is None else AdversarialSettings(batch=batch))
         about = replace(about, data=f"{len(pictures)} pictures, SHA-256 {fingerprint(pictures)}")
     return Plan(network, settings, trainer, about, {})
@@ -127,12 +133,13 @@ def untrained_plan(
     )
     shape, pictures = _damaged(names, asked)
     dense = dense_prior(prior, asked)
-    problems = [
-        pose(Identity(shape), damaged.truth)
-        if oracle and damaged.truth is not None
-        else pose(damaged.operator, damaged.measurements, noise=damaged.noise)
-        for damaged in pictures.values()
-    ]
+    network = dense.network(shape, asked.seed)
+    problems = [pose(damaged.operator, damaged.measurements, noise=damaged.noise) for damaged in pictures.values()]
+    for problem in problems:
+        UntrainedFit().check(problem, network)  # the closing fits need that too, hours later
+    if oracle:
+        clean = [damaged.truth for damaged in pictures.values() if damaged.truth is not None]
+        problems = [pose(Identity(shape), truth) for truth in clean]
     digests = ", ".join(
         f"{Path(name).name} (SHA-256 {fingerprint(problem.measurements)[:16]})"
         for name, problem in zip(names, problems, strict=True)
@@ -140,15 +147,15 @@ def untrained_plan(
     what = "the clean pictures" if oracle else f"measurements ({asked.task})"
     about = about_untrained(dense.architecture, shape, asked.seed, **dense.settings)
     about = replace(about, data=f"{what} of {digests}")
-    network = dense.network(shape, asked.seed)
     return Plan(network, settings, Fits(problems), about, pictures, settings.steps if final is None else final)
 
 
 def _damaged(names: Sequence[str], asked: Asked) -> tuple[Shape, dict[str, Damaged]]:
     """The pictures by name, and the shape that they have in common."""
-    if len(set(names)) < len(names) or not names:
+    different = len({Path(name).resolve() for name in names})
+    if different < len(names) or not names:
         raise ValueError(
-            f"a search needs different pictures, got {len(set(names))} of {len(names)} asked for; try --image "
+            f"a search needs different pictures, got {different} of {len(names)} asked for; try --image "
             "camera,astronaut"
         )
     shapes = {name: restored_shape(Path(name), asked) for name in names}

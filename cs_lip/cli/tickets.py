@@ -91,7 +91,7 @@ def list_tickets(as_json: bool) -> None:
     for name in [*bundled, *own]:
         try:
             found.append(_looked(name))
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             damaged.append(str(error))
     if as_json:
         click.echo(json.dumps({"tickets": [looked.row for looked in found], "damaged": damaged}, indent=2))
@@ -171,7 +171,7 @@ def _looked(name: str | Path) -> Looked:
     """Raises ValueError where there is no such ticket, it is damaged, or its dense prior is not there."""
     file = ticket_file(name)
     ticket = read_ticket(file.path)
-    return Looked(file, ticket, measured_layers(ticketed(ticket)))
+    return Looked(file, ticket, measured_layers(ticketed(ticket), ticket.mask.kept))
 
 
 def _timings(ticket: Ticket) -> dict[str, Timing]:

@@ -1,5 +1,7 @@
 """Fits to measurements as what trains the networks of a search for tickets."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -7,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from cs_lip.operators import LinearOperator
 from cs_lip.priors.prunable import Prunable
 from cs_lip.priors.untrained.network import UntrainedNetwork
 from cs_lip.recovery.problem import Problem
@@ -59,21 +62,30 @@ class Fits:
         self.settings = FitSettings() if settings is None else settings
 
     @property
+    def fingerprint(self) -> str:
+        """See `cs_lip.tickets.retraining.Trainer`: of the measurements, their noise, and what made them."""
+        digest = hashlib.sha256()
+        for problem in self.problems:
+            digest.update(json.dumps([_described(problem.operator), problem.noise]).encode())
+            digest.update(problem.measurements.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
     def count(self) -> int:
         """See `cs_lip.tickets.retraining.Trainer`: as many as pictures."""
         return len(self.problems)
 
     def check(self, network: Prunable) -> None:
-        """See `cs_lip.tickets.retraining.Trainer`."""
-        _untrained(network)
+        """See `cs_lip.tickets.retraining.Trainer`; the stop must go with every picture's measurements."""
+        for problem in self.problems:
+            self._fit(1).check(problem, _untrained(network))
 
     def train(self, network: Prunable, *, level: Level, seed: int, progress: Progress = unheard) -> Sequence[Prunable]:
         """See `cs_lip.tickets.retraining.Trainer`: a network a picture, in their order.
 
         On the way to a point to rewind to, the fit ends with its last iterate, whatever would be chosen.
         """
-        stop: Stop = "last" if level.steps < level.horizon else self.settings.stop
-        fit = UntrainedFit(iterations=level.steps, learning_rate=self.settings.learning_rate, stop=stop)
+        fit = self._fit(level.steps, None if level.steps == level.horizon else "last")
         total = len(self.problems) * level.steps
 
         def told(picture: int) -> Callable[[Record], None]:
@@ -89,6 +101,11 @@ class Fits:
             for picture, problem in enumerate(self.problems)
         ]
 
+    def _fit(self, steps: int, stop: Stop | None = None) -> UntrainedFit:
+        """The solver that trains, with the stop of the settings unless there is another."""
+        settings = self.settings
+        return UntrainedFit(steps, settings.learning_rate, stop=settings.stop if stop is None else stop)
+
     def losses(self, seed: int) -> Sequence[Loss]:
         """See `cs_lip.tickets.retraining.Trainer`: what each picture's fit minimises, at its input."""
         return [partial(self._misfit, seed, picture) for picture in range(self.count)]
@@ -98,6 +115,14 @@ class Fits:
         inputs = prior.sample_input(generator=stream(_seed(seed, picture), "input/0"))
         cost = problem.misfit(problem.residual(prior(inputs), torch.zeros(1, dtype=torch.long))).sum()
         return cost / (problem.gain * problem.operator.n)
+
+
+def _described(operator: LinearOperator) -> object:
+    """Its recipe, or of an operator that has none what can be said."""
+    try:
+        return operator.recipe()
+    except ValueError:
+        return repr(operator)
 
 
 def _seed(seed: int, picture: int) -> int:

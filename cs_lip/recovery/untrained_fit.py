@@ -92,6 +92,15 @@ class UntrainedFit:
         if self.stop not in get_args(Stop):
             raise ValueError(f"there is no stop {str(self.stop)[:40]!r}; try one of {', '.join(get_args(Stop))}")
 
+    def check(self, problem: Problem, network: UntrainedNetwork) -> None:
+        """Refuse at once what could not be fitted.
+
+        Raises:
+            ValueError: as `recover`.
+        """
+        _check_fit(problem, network)
+        self._rule(self._rule_name(problem), problem, stream(0, "held-out/0"))
+
     def recover(self, task: Task) -> Found:
         """See `cs_lip.recovery.Solver`.
 

@@ -13,12 +13,16 @@ from cs_lip.seeding import stream
 from cs_lip.tickets.curvature import Loss
 from cs_lip.tickets.norms import absorb_
 from cs_lip.tickets.retraining import Level, Progress, Step, check_finite, cosine, unheard
+from cs_lip.tickets.transfer import state_sha256
 
 SMALLEST = 4
 """Pixels a side; a map of less than twice as many is not halved further."""
 
 TAPS = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 """Of the blur before a halving (Burt & Adelson 1983, with a = 3/8)."""
+
+MOST_LATENTS = 2**14
+"""In a step; the images of more would fill the memory of any machine."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,8 @@ class DistillationSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings that make no training."""
-        if isinstance(self.batch, bool) or not isinstance(self.batch, int) or self.batch < 1:
-            raise ValueError(f"the batch must be a whole number from 1 on, got {self.batch!r:.40}; try 32")
+        if isinstance(self.batch, bool) or not isinstance(self.batch, int) or not 1 <= self.batch <= MOST_LATENTS:
+            raise ValueError(f"the batch must be a number from 1 to {MOST_LATENTS}, got {self.batch!r:.40}; try 32")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"the learning rate must be a number above 0, got {self.learning_rate}; try 0.001")
         for name in ("pyramid", "vjp"):
@@ -67,6 +71,7 @@ class Distillation:
 
     def __init__(self, teacher: Generator, settings: DistillationSettings | None = None) -> None:
         self.teacher = teacher.fold()
+        self.fingerprint = state_sha256(teacher)
         self.settings = DistillationSettings() if settings is None else settings
 
     @property

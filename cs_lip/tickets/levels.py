@@ -10,6 +10,9 @@ from cs_lip.files import atomic_path
 
 RECORD_FILE, START_FILE, TICKET_FILE = "search.json", "start.safetensors", "ticket.safetensors"
 
+SHOWN = 80
+"""Characters of a setting, in an error."""
+
 
 @dataclass(frozen=True)
 class Levels:
@@ -47,8 +50,8 @@ def open_levels(folder: Path, record: Mapping[str, Any]) -> Levels:
         record: all that the search's numbers depend on, JSON-able.
 
     Raises:
-        ValueError: the folder holds other work, or a search with another record, whose first difference is named; or it
-            is a file.
+        ValueError: the folder holds other work, or a search with another record, whose first difference is named; it is
+            a file; or what has the name of a ticket in it is none.
     """
     told = json.loads(json.dumps(record))
     if folder.exists() and not folder.is_dir():
@@ -56,6 +59,7 @@ def open_levels(folder: Path, record: Mapping[str, Any]) -> Levels:
     path = folder / RECORD_FILE
     if path.is_file():
         _check_same(folder, _read(path), told)
+        _check_files(folder)
         return Levels(folder)
     if folder.is_dir() and (held := sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))):
         raise ValueError(f"the folder {folder} holds other work ({held[0]}), nothing was written; try another --out")
@@ -79,10 +83,33 @@ def _check_same(folder: Path, stored: Mapping[str, Any], told: Mapping[str, Any]
     before, now = _flat(stored), _flat(told)
     for name in [*now, *before]:
         if before.get(name) != now.get(name):
+            there, here = _where_they_differ(str(before.get(name)), str(now.get(name)))
             raise ValueError(
-                f"{folder} holds a search whose {name.replace('_', ' ')} is {before.get(name)!s:.80}, not "
-                f"{now.get(name)!s:.80}; try the same settings to go on with it, or another --out"
+                f"{folder} holds a search whose {name.replace('_', ' ')} is {there}, not {here}; try the same settings "
+                "to go on with it, or another --out"
             )
+
+
+def _where_they_differ(one: str, other: str) -> tuple[str, str]:
+    """Both texts, shortened to ``SHOWN`` characters about the first in which they differ."""
+    if max(len(one), len(other)) <= SHOWN:
+        return one, other
+    pairs = enumerate(zip(one, other, strict=False))
+    first = next((index for index, (mine, its) in pairs if mine != its), min(len(one), len(other)))
+    begin = max(0, first - SHOWN // 2)
+    shown = [("..." if begin else "") + text[begin : begin + SHOWN] for text in (one, other)]
+    return shown[0], shown[1]
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse what stands in the way of the next level, which is found out hours later otherwise.
+
+    Raises:
+        ValueError: what has the name of a ticket is no file.
+    """
+    for path in sorted(folder.glob("*.safetensors")):
+        if not path.is_file():
+            raise ValueError(f"{path} is no file, expected a ticket of the search; try to remove it")
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

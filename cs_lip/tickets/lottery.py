@@ -22,7 +22,7 @@ from cs_lip.tickets.levels import Levels, open_levels
 from cs_lip.tickets.mask import Mask
 from cs_lip.tickets.retraining import Level, Progress, Step, Trainer, unheard
 from cs_lip.tickets.search_settings import SearchSettings
-from cs_lip.tickets.selection import select
+from cs_lip.tickets.selection import kept_fraction, select
 from cs_lip.tickets.synflow import check_linearisable
 from cs_lip.tickets.ticket import About, Ticket, read_ticket, write_ticket
 
@@ -70,7 +70,7 @@ def search(
     levels = open_levels(folder, _record(settings, trainer, about))
     found = _Found(network, dense, settings, trainer, levels, about, progress)
     if levels.ticket.is_file():
-        return _read(levels.ticket)
+        return found.own(levels.ticket)
     found.prepare()
     for index in range(1, len(settings.densities) + 1):
         found.take(index)
@@ -124,7 +124,12 @@ def _record(settings: SearchSettings, trainer: Trainer, about: About) -> dict[st
     told = asdict(about)
     network = {name: told[name] for name in ("prior", "architecture", "settings", "base_sha256", "data", "seeds")}
     said = {name: value for name, value in asdict(settings).items() if name != "rewind_step"}
-    return said | {"rewind": settings.rewound_to, "trainer": asdict(trainer.settings), "network": network}
+    return said | {
+        "rewind": settings.rewound_to,
+        "trainer": asdict(trainer.settings),
+        "network": network,
+        "training_data": trainer.fingerprint,
+    }
 
 
 class _Found:
@@ -159,24 +164,27 @@ class _Found:
                 level = Level(0, len(settings.densities), settings.rewind_step, settings.steps)
                 network = self._only(self._train(level))
             write_ticket(self.levels.start, self._ticket(network.state_dict()))
-        self.start = self.values = _read(self.levels.start).values
+        self.start = self.values = self.own(self.levels.start).values
 
     def take(self, index: int) -> None:
         """Go on to the mask and the weights of a level, as its file has them, which is written if it is not there.
 
         Raises:
-            ValueError: the file is damaged, or goes on from another mask than that of the level before.
+            ValueError: the file is damaged, or of another search, or goes on from another mask than that of the level
+                before.
         """
         parent, path = self.mask.sha256 if index > 1 else "", self.levels.level(index)
         if not path.is_file():
             self._find(index, parent)
-        ticket = _read(path)
+        ticket = self.own(path)
         if ticket.about.parent != parent:
             raise ValueError(
                 f"{path} goes on from another mask than that of the level before; try to remove it and the later "
                 "levels, and they are found again"
             )
-        self.mask, self.values, self.parent = ticket.mask, ticket.values, parent
+        device = next(self.network.parameters()).device
+        self.mask = Mask({name: kept.to(device) for name, kept in ticket.mask.kept.items()})
+        self.values, self.parent = ticket.values, parent
 
     def _find(self, index: int, parent: str) -> None:
         """Write the ticket of a level, from those before."""
@@ -187,8 +195,7 @@ class _Found:
             networks: Sequence[Prunable] = [self._rewound()] * (1 if once else self.trainer.count)
         else:
             networks = self._train(Level(index - 1, count, settings.steps, settings.steps))
-        scores = self._scores(networks, index)
-        density = settings.densities[index - 1]
+        scores, density = self._scores(networks, index), settings.densities[index - 1]
         self.parent = parent
         self.mask = _selected(networks[0], scores, density, self.mask, settings)
         values = self.start
@@ -205,7 +212,9 @@ class _Found:
             losses = self.trainer.losses(settings.seed)
         seed = derive_seed(settings.seed, f"scores/level-{index}")
         learning, density = BernoulliSettings(), settings.densities[index - 1]
-        told = [self._told(index, learning.steps, one, len(losses)) for one in range(len(losses))]
+        if settings.granularity == "kernel":
+            density *= self.mask.density / kept_fraction(self.mask, "kernel")  # criteria count weights
+        told = [self._learning(index, learning.steps, one, len(losses)) for one in range(len(losses))]
         given = [
             Evidence(loss, density, seed, learning=learning, on_step=tell)
             for loss, tell in zip(losses, told, strict=True)
@@ -218,7 +227,7 @@ class _Found:
             scores = [_fractions(one) for one in scores]
         return {name: torch.stack([one[name] for one in scores]).mean(0) for name in scores[0]}
 
-    def _told(self, index: int, steps: int, network: int, networks: int) -> Callable[[int], None]:
+    def _learning(self, index: int, steps: int, network: int, networks: int) -> Callable[[int], None]:
         """Passes on the steps in which the mask of one of the networks of a level is learned."""
         total = networks * steps
         level = Level(index - 1, len(self.settings.densities), total, total)
@@ -230,7 +239,7 @@ class _Found:
             count, steps = len(self.settings.densities), self.settings.final_steps
             self.values = self._only(self._train(Level(count, count, steps, steps))).state_dict()
         write_ticket(self.levels.ticket, self._ticket(self.values))
-        return _read(self.levels.ticket)
+        return self.own(self.levels.ticket)
 
     def _rewound(self) -> Prunable:
         """A copy of the network with the weights to train from, under the present mask."""
@@ -251,37 +260,45 @@ class _Found:
         """The present mask as a ticket, with weights that are zero beyond it."""
         if values is not None:
             values = {
-                name: value * self.mask.kept[name] if name in self.mask.kept else value
+                name: value * self.mask.kept[name].to(value.device) if name in self.mask.kept else value
                 for name, value in values.items()
             }
-        settings = self.settings
-        schedule = {"name": settings.schedule, "densities": list(settings.densities)}
         about = replace(
-            self.about,
-            granularity=settings.granularity,
-            criterion=settings.criterion,
-            allocation=settings.allocation,
-            schedule=schedule,
-            rewind=settings.rewound_to,
-            seeds={**self.about.seeds, "search": settings.seed},
+            self._told(),
             parent=self.parent,
             versions={"python": platform.python_version(), **{name: version(name) for name in ("cs-lip", "torch")}},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         return Ticket(self.mask, values, about)
 
+    def _told(self) -> About:
+        """What every ticket of the search says of itself."""
+        settings = self.settings
+        return replace(
+            self.about,
+            granularity=settings.granularity,
+            criterion=settings.criterion,
+            allocation=settings.allocation,
+            schedule={"name": settings.schedule, "densities": list(settings.densities)},
+            rewind=settings.rewound_to,
+            seeds={**self.about.seeds, "search": settings.seed},
+        )
 
-def _read(path: Path) -> Ticket:
-    """A ticket of the search's own folder.
+    def own(self, path: Path) -> Ticket:
+        """A ticket of the search's own folder.
 
-    Raises:
-        ValueError: the file is damaged.
-    """
-    try:
-        return read_ticket(path)
-    except ValueError as error:
-        reason = str(error).removeprefix(f"{path} ").partition("; try")[0]
-        raise ValueError(f"{path} is damaged ({reason:.160}); try to remove it, and it is found again") from None
+        Raises:
+            ValueError: the file is damaged, or of another search.
+        """
+        try:
+            ticket = read_ticket(path)
+        except ValueError as error:
+            reason = str(error).removeprefix(f"{path} ").partition("; try")[0]
+            raise ValueError(f"{path} is damaged ({reason:.160}); try to remove it, and it is found again") from None
+        about = ticket.about
+        if about != replace(self._told(), parent=about.parent, versions=about.versions, created=about.created):
+            raise ValueError(f"{path} is of another search; try to remove it, and it is found again")
+        return ticket
 
 
 def _fractions(scores: Scores) -> Scores:

@@ -68,6 +68,9 @@ class Mask:
 
         Args:
             names: of the parameters to look at; None for all that may be pruned.
+
+        Raises:
+            ValueError: all weights of a layer are zero.
         """
         if names is None:
             names = [name for group in network.weight_groups().values() for name in group]

@@ -56,6 +56,10 @@ class Trainer(Protocol):
         """A frozen dataclass of what its results depend on, JSON-able, besides network, level and seed."""
 
     @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of what it trains on: teacher, pictures or measurements."""
+
+    @property
     def count(self) -> int:
         """How many networks `train` returns."""
 

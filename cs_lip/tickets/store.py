@@ -64,8 +64,8 @@ def find_ticket(name_or_file: str | Path) -> TicketFile:
         name_or_file: a text, which is a name before it is a file, or a path, which is a file.
 
     Raises:
-        ValueError: there is none of that name and no such file, or a bundled one has another SHA-256 than the
-            catalogue's.
+        ValueError: there is none of that name and no such file, one of the user's own is no file, or a bundled one has
+            another SHA-256 than the catalogue's.
     """
     name, path = str(name_or_file), Path(name_or_file)
     bundled, own = bundled_tickets(), own_tickets()
@@ -73,6 +73,8 @@ def find_ticket(name_or_file: str | Path) -> TicketFile:
         return _verified(bundled[name])
     if isinstance(name_or_file, str) and name in own:
         path = own[name]
+        if not path.is_file():
+            raise ValueError(f"the ticket {name!r} at {path} is no file; try to remove it")
     elif not path.is_file():
         known = ", ".join([*bundled, *own])[:240] or "`cs-lip tickets import`"
         raise ValueError(f"there is no ticket {name!r:.120}, by name or file; try {known}")

@@ -6,7 +6,7 @@ How far either carries across images and tasks is asked by Wu, Chen, Jiang & Wan
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -101,9 +101,13 @@ def ticketed_for(ticket: Ticket, image_shape: Sequence[int]) -> UntrainedNetwork
     return mask_onto(ticket, network)
 
 
-def measured_layers(network: Prunable) -> dict[str, Density]:
-    """How many weights of every layer that may be pruned are not zero, of how many, whatever a file says of it."""
-    names = _prunable(network)
+def measured_layers(network: Prunable, also: Iterable[str] = ()) -> dict[str, Density]:
+    """How many weights of every layer that may be pruned are not zero, of how many, whatever a file says of it.
+
+    Args:
+        also: other parameters to count, by name, such as the biases that masks of channels prune with their channels.
+    """
+    names = _prunable(network) | set(also)
     layers = {name: values for name, values in network.named_parameters() if name in names}
     return {name: Density(int(values.count_nonzero()), values.numel()) for name, values in layers.items()}
 

@@ -11,6 +11,7 @@ from cs_lip.priors.prunable import Prunable
 from cs_lip.seeding import derive_seed
 from cs_lip.tickets.curvature import Loss
 from cs_lip.tickets.retraining import Level, Progress, Step, check_finite, unheard
+from cs_lip.training.checkpoint import fingerprint
 from cs_lip.training.settings import Settings
 from cs_lip.training.wgan_gp import Training
 
@@ -48,6 +49,11 @@ class Adversarial:
             raise ValueError(
                 f"a batch takes {self.settings.batch} pictures, got {len(pictures)} in all; try a larger folder"
             )
+
+    @property
+    def fingerprint(self) -> str:
+        """See `cs_lip.tickets.retraining.Trainer`: of the pictures."""
+        return fingerprint(self.pictures)
 
     @property
     def count(self) -> int:
