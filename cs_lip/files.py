@@ -69,9 +69,8 @@ def check_kind(path: Path, kind: object, number: object, kinds: Sequence[str], e
         what = f"of kind {str(kind)[:40]!r}" if kind else "of some other program"
         raise ValueError(f"{path} is {what}, expected {' or '.join(kinds)}; try {attempt}")
     if isinstance(number, bool) or number != expected:
-        raise ValueError(
-            f"{path} has format {number!r:.40}, this version reads {expected}; try the version that wrote it"
-        )
+        shown = ascii(str(number)[:40])[1:-1]  # a damaged file may have any letters there
+        raise ValueError(f"{path} has format {shown}, this version reads {expected}; try the version that wrote it")
 
 
 def _umask() -> int:

@@ -19,9 +19,11 @@ from safetensors.torch import load_file, save_file
 
 from cs_lip.cli.main import main
 from cs_lip.cli.recover import _dense_prior
+from cs_lip.evaluation.acquisition import acquire
 from cs_lip.evaluation.measured_spectrum import run_spectra
-from cs_lip.evaluation.store import load_measurements, load_run
-from cs_lip.operators import check_response, operator_from_recipe
+from cs_lip.evaluation.run import Measurements
+from cs_lip.evaluation.store import load_measurements, load_run, save_measurements
+from cs_lip.operators import Gaussian, LinearOperator, check_response, operator_from_recipe
 from cs_lip.priors import DCGAN, DEFAULT_GENERATOR, add_generator, find_entry, load_generator
 from cs_lip.priors.catalogue import pretrained_folder
 from cs_lip.priors.reading.weights import sha256_of
@@ -432,6 +434,40 @@ def test_measurements_of_before_the_operators_had_a_checksum(here: Path, tiny: s
 def test_measurements_of_another_image_shape(here: Path, tiny: str) -> None:
     assert run("measure", "--measurements", "64", "--generator", tiny).exit_code == 0
     assert_refused(here, "recover", "--from", "y.h5", says="[3, 64, 64]")
+
+
+def sensed(here: Path, operator: LinearOperator) -> None:
+    """A file of measurements of one random image, with noise 0.02, as a sensor's owner writes it."""
+    image = torch.rand(1, *operator.in_shape, generator=stream(0, "image"))
+    values = acquire(operator, image, noise=0.02, seed=0)
+    save_measurements(here / "y.h5", Measurements(values, operator.recipe(), 0.02, ("one",), ("sensor",)))
+
+
+@pytest.mark.parametrize("solver", ["tv", "lasso-dct", "omp"])
+def test_a_classical_solver_takes_measurements_of_images_that_no_generator_draws(here: Path, solver: str) -> None:
+    sensed(here, Gaussian((1, 12, 20), 120, seed=1))
+    result = run("recover", "--from", "y.h5", "--solver", solver)
+    assert result.exit_code == 0, result.output
+    stored = load_run(here / "recovery/recovery.h5")
+    assert stored.recovery.images.shape == (1, 1, 12, 20)
+    assert "generator" not in stored.config
+    assert run_command(stored.config).startswith("cs-lip recover --from y.h5 --noise 0.02")
+    assert "noise 0.02" in run("show", "recovery").stdout
+    assert run("report", "recovery").exit_code == 0
+
+
+def test_images_of_a_file_that_are_no_pictures_are_refused(here: Path) -> None:
+    sensed(here, Gaussian((2, 8, 8), 64, seed=1))
+    assert_refused(here, "recover", "--from", "y.h5", "--solver", "tv", says="1 or 3 channels")
+    assert_refused(here, "recover", "--from", "y.h5", says="such as tv")
+
+
+def test_a_noise_that_replaces_the_files_is_told(here: Path) -> None:
+    sensed(here, Gaussian((1, 12, 20), 120, seed=1))
+    result = run("recover", "--from", "y.h5", "--solver", "tv", "--noise", "0.5")
+    assert "taken to be 0.5, as asked; y.h5 says 0.02" in result.stderr
+    assert load_run(here / "recovery/recovery.h5").config["noise"] == 0.5
+    assert "taken to be" not in run("recover", "--from", "y.h5", "--solver", "tv", "--noise", "0.02").output
 
 
 def test_from_goes_with_no_other_source(here: Path, tiny: str) -> None:

@@ -24,6 +24,11 @@ IN_RANGE_SAMPLES = 3
 
 IMAGE_HELP = "A picture to measure: a file, or the name of a bundled one, such as camera; repeat."
 
+OPERATOR_HELP = (
+    "What measures: a dense matrix with entries of variance 1/m, or m/2 random frequencies of the orthonormal Fourier "
+    "transform, densest at the centre.  [default: gaussian]"
+)
+
 RUN_FILES = frozenset({RUN_FILE, FIGURE_FILE, SUMMARY_FILE, PAGE_FILE})
 
 NO_MEMORY = ("allocate memory", "out of memory", "Storage size calculation overflowed")

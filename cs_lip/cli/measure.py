@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from cs_lip.cli.inputs import IMAGE_HELP, bad_input, seed_option, writable_file
+from cs_lip.cli.inputs import IMAGE_HELP, OPERATOR_HELP, bad_input, seed_option, writable_file
 from cs_lip.cli.measuring import asked_outliers, measured, outlier_options
 from cs_lip.evaluation.acquisition import OPERATORS
 from cs_lip.evaluation.store import save_measurements
@@ -14,12 +14,14 @@ from cs_lip.priors import DEFAULT_GENERATOR, load_generator
 
 @click.command()
 @click.option("--measurements", "-m", "count", type=int, required=True, help="Real measurements of each image.")
-@click.option("--operator", type=click.Choice(list(OPERATORS)), default="gaussian", show_default=True)
+@click.option("--operator", type=click.Choice(list(OPERATORS)), default="gaussian", help=OPERATOR_HELP)
 @click.option("--image", "images", type=click.Path(path_type=Path), multiple=True, help=IMAGE_HELP)
 @click.option(
     "--generator", default=DEFAULT_GENERATOR, show_default=True, help="Whose image shape the pictures are brought to."
 )
-@click.option("--noise", type=float, default=0.0, show_default=True, help="Standard deviation on every measurement.")
+@click.option(
+    "--noise", type=float, default=0.0, show_default=True, help="Standard deviation on every real measurement."
+)
 @outlier_options()
 @seed_option()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("y.h5"), show_default=True, help="File to write.")

@@ -23,11 +23,12 @@ def outlier_options() -> Option:
         kind = click.option(
             "--outlier-kind",
             type=click.Choice(OUTLIER_KINDS),
-            help="A faulty sensor's numbers, or noise whose share --outliers is huge.  [default: gross]",
+            help="gross: random numbers of ten times the size in their place; heavy-tail: all get Student-t noise, "
+            "of which the share --outliers exceeds the signal.  [default: gross]",
         )
-        return click.option("--outliers", type=float, help="Share of measurements that go bad.  [default: 0]")(
-            kind(command)
-        )
+        return click.option(
+            "--outliers", type=float, help="Share of the measurements that go bad, below 0.5.  [default: 0]"
+        )(kind(command))
 
     return add
 

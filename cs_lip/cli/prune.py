@@ -96,7 +96,7 @@ GRANULARITIES = ("weight", "kernel", "channel")
 def prune(
     generator: str | None, prior: str | None, density: float, name: str | None, out: Path | None, **said: Any
 ) -> None:
-    """Find a lottery ticket: a sparse subnetwork that is as good a prior as the whole.
+    """Find a lottery ticket: a sparse subnetwork of a prior, to recover with in its place.
 
     In a generator, weights are pruned level by level and the rest learns again what the whole one draws, without any
     picture. In an untrained network, it is fitted to measurements, pruned and begun anew; the ticket is a mask. A

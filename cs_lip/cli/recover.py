@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cs_lip.cli.inputs import (
     IMAGE_HELP,
+    OPERATOR_HELP,
     asked_ticket,
     bad_input,
     check_name,
@@ -40,7 +41,7 @@ from cs_lip.evaluation.store import (
     save_summary,
     summary_json,
 )
-from cs_lip.evaluation.sweep.run_cell import WITHOUT_STARTS
+from cs_lip.evaluation.sweep.run_cell import CLASSICAL, WITHOUT_STARTS
 from cs_lip.operators import LinearOperator, check_response, operator_from_recipe
 from cs_lip.priors import DEFAULT_GENERATOR, Encoder, Generator, find_entry, load_generator, load_start
 from cs_lip.recovery import Fidelity, Recovery, Solver, pose, pose_latents
@@ -58,9 +59,9 @@ DEFAULT_FIDELITY = next(iter(FIDELITIES))
 
 @dataclass(frozen=True)
 class Task:
-    """Everything a recovery needs, checked."""
+    """Everything a recovery needs, checked; no generator where a classical solver gets measurements from a file."""
 
-    generator: Generator
+    generator: Generator | None
     encoder: Encoder | None
     operator: LinearOperator
     measurements: Measurements
@@ -71,12 +72,17 @@ class Task:
 
 @click.command()
 @click.option("--measurements", "-m", "count", type=int, help="Real measurements of each image.")
-@click.option("--operator", type=click.Choice(list(OPERATORS)), help="What measures.  [default: gaussian]")
+@click.option("--operator", type=click.Choice(list(OPERATORS)), help=OPERATOR_HELP)
 @click.option("--image", "images", type=click.Path(path_type=Path), multiple=True, help=IMAGE_HELP)
 @click.option("--from", "source", type=click.Path(path_type=Path), help="Measurements that `cs-lip measure` wrote.")
 @click.option("--generator", help=f"A name (cs-lip generators), or a weight file.  [default: {DEFAULT_GENERATOR}]")
 @ticket_option()
-@click.option("--noise", type=float, help="Standard deviation on every real measurement.  [default: 0]")
+@click.option(
+    "--noise",
+    type=float,
+    help="Standard deviation on every real measurement: is added to pictures that are measured here; with --from it is "
+    "what the recovery expects.  [default: 0, or what the file says]",
+)
 @outlier_options()
 @solver_options()
 @click.option("--restarts", type=int, help="Random starts for each image.  [default: the solver's own]")
@@ -117,7 +123,8 @@ def recover(
     generator, or to a classical solver, whichever predicts held-out measurements best; the table says which.
 
     Without --image or --from, bundled samples are measured: unseen draws of the generator, which it can draw exactly,
-    and real photographs, which it cannot. With --ticket they are the same, so the draws are the dense generator's.
+    and real photographs, which it cannot. With --ticket they are the same, so the draws are the dense generator's; the
+    learned start of the dense generator is left out, so a search is faster only where a ticket's network is.
 
     \b
     Examples:
@@ -125,13 +132,14 @@ def recover(
       cs-lip recover --measurements 500 --operator fourier --noise 0.01 --out fourier-run
       cs-lip recover --measurements 1000 --outliers 0.02 --fidelity trimmed
       cs-lip recover --measurements 500 --noise 0.05 --uncertainty
-      cs-lip recover --measurements 500 --ticket my-ticket.safetensors
+      cs-lip recover --measurements 500 --ticket digiface-dcgan-channels-03
     """
     with bad_input():
         folder = claim_folder(out, overwrite, "recovery")
-        task = _task(**asked)
+        task = _task(solver=solver, **asked)
         problem = pose(task.operator, task.measurements.values, noise=task.measurements.noise)
-        pose_latents(problem, task.generator)
+        if task.generator is not None:
+            pose_latents(problem, task.generator)
         if restarts is not None and restarts < 1:
             raise ValueError(f"--restarts must be at least 1, got {restarts}; try 10")
         if restarts is not None and solver in WITHOUT_STARTS:
@@ -175,6 +183,7 @@ def _print(run: Run, folder: Path) -> None:
 
 
 def _task(
+    solver: str,
     count: int | None,
     operator: str | None,
     images: tuple[Path, ...],
@@ -191,17 +200,21 @@ def _task(
 ) -> Task:
     rho, bad = _fidelity(fidelity, contamination), asked_outliers(outliers, outlier_kind)
     where = find_device(device)
-    network, encoder, told = _dense_prior(generator) if ticket is None else _sparse_prior(ticket, generator)
-    prior = network.fold().to(where)
-    config: dict[str, Any] = told | {"seed": seed, "device": device}
+    config: dict[str, Any] = {"seed": seed, "device": device}
     if source is not None:
         own = {"--measurements": count, "--operator": operator, "--image": images or None, "--outliers": outliers}
         clash = [name for name, value in own.items() if value is not None]
         if clash:
             raise ValueError(f"{clash[0]} cannot go with --from, whose file says it already; try one of the two")
-        return _stored_task(source, prior, encoder, noise, rho, config)
-    if count is None:
+        if solver in CLASSICAL and generator is None and ticket is None:
+            return _stored_task(source, solver, None, None, where, noise, rho, config)
+    elif count is None:
         raise ValueError("--measurements is missing; try --measurements 500, or --from FILE for stored measurements")
+    network, encoder, told = _dense_prior(generator) if ticket is None else _sparse_prior(ticket, generator)
+    prior, config = network.fold().to(where), told | config
+    if source is not None:
+        return _stored_task(source, solver, prior, encoder, where, noise, rho, config)
+    assert count is not None
     level = noise or 0.0
     shown = prior if images or ticket is None else _drawing(prior, config)
     chosen, truth, values = measured(shown, operator or "gaussian", count, images, noise=level, outliers=bad, seed=seed)
@@ -263,8 +276,10 @@ def _fidelity(name: str, contamination: float | None) -> Fidelity:
 
 def _stored_task(
     source: Path,
-    prior: Generator,
+    solver: str,
+    prior: Generator | None,
     encoder: Encoder | None,
+    where: torch.device,
     noise: float | None,
     fidelity: Fidelity,
     config: dict[str, Any],
@@ -274,17 +289,35 @@ def _stored_task(
     operator = operator_from_recipe(stored.recipe)
     if stored.response is not None:
         check_response(operator, stored.response, str(source))
-    operator = operator.to(prior.device)
-    if operator.in_shape != prior.image_shape:
-        raise ValueError(
-            f"{source} measures images of shape {list(operator.in_shape)}, but the generator draws "
-            f"{list(prior.image_shape)}; try the generator that fits, with --generator"
-        )
+    operator = operator.to(where)
+    _check_shape(source, operator, prior, solver)
     level = stored.noise if noise is None else noise
-    values = stored.values.to(prior.device)
+    if level != stored.noise:
+        click.echo(f"The noise is taken to be {level:g}, as asked; {source} says {stored.noise:g}.", err=True)
+    values = stored.values.to(where)
     measurements = replace(stored, values=values, noise=level)
     config |= {"from": str(source)} | _operator_config(operator, level)
     return Task(prior, encoder, operator, measurements, None, fidelity, config)
+
+
+def _check_shape(source: Path, operator: LinearOperator, prior: Generator | None, solver: str) -> None:
+    """Refuse images that the generator does not draw, or without one that are no pictures.
+
+    Raises:
+        ValueError: they are such.
+    """
+    shape = tuple(operator.in_shape)
+    if prior is None and (len(shape) != 3 or shape[0] not in (1, 3) or operator.in_is_complex):
+        kind = "complex images" if operator.in_is_complex else "images"
+        raise ValueError(
+            f"{source} measures {kind} of shape {list(shape)}, expected real ones of 1 or 3 channels; try Python, "
+            f'recover(A, y, solver="{solver}")'
+        )
+    if prior is not None and shape != prior.image_shape:
+        raise ValueError(
+            f"{source} measures images of shape {list(shape)}, but the generator draws {list(prior.image_shape)}; try "
+            "a --generator that draws them, or a --solver without one, such as tv"
+        )
 
 
 def _operator_config(operator: LinearOperator, noise: float) -> dict[str, Any]:
@@ -315,7 +348,7 @@ def _run(task: Task, solver: Solver, name: str, restarts: int | None, seed: int)
 
 def _deviations(task: Task, recovery: Recovery) -> Tensor:
     """The standard deviation of every pixel, NaN for images without one."""
-    if recovery.latents is None:
+    if recovery.latents is None or task.generator is None:
         return torch.full_like(recovery.images, torch.nan)
     given = (task.operator, task.measurements.values, task.generator, recovery)
     return estimate_uncertainty(*given, noise=task.measurements.noise, fidelity=task.fidelity).sd

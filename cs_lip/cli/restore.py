@@ -51,7 +51,13 @@ GIB = 2**30
 @ticket_option()
 @damage_options()
 @click.option("--iterations", type=int, default=UntrainedFit.iterations, show_default=True, help="At most.")
-@click.option("--stop", type=click.Choice(get_args(Stop)), default="auto", show_default=True, help="What ends the fit.")
+@click.option(
+    "--stop",
+    type=click.Choice(get_args(Stop)),
+    default="auto",
+    show_default=True,
+    help="What ends the fit; auto is held-out.",
+)
 @seed_option()
 @device_option()
 @click.option("--out", type=click.Path(path_type=Path), help="Folder.  [default: restored, or the next free]")
@@ -81,7 +87,7 @@ def restore(
       cs-lip restore scratched.jpg --task inpaint --mask scratches.png
       cs-lip restore camera --task denoise --simulate --prior deep-decoder
       cs-lip restore astronaut --task sense --measurements 5000 --size 64
-      cs-lip restore noisy.png --task denoise --ticket my-ticket.safetensors
+      cs-lip restore noisy.png --task denoise --ticket skip-02
     """
     asked = Asked(**said)
     with bad_input():

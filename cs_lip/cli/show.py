@@ -52,9 +52,9 @@ def _run_file(run: Path) -> Path:
 
 def _headline(config: dict[str, Any]) -> str:
     """What was asked for, without what a solver has no use for, such as restarts."""
-    restarts = config.get("restarts")
+    restarts, ratio = config.get("restarts"), config.get("snr_db")
     told = {
-        "noise": f"{config['noise']:g}",
+        "noise": f"{config['noise']:g}" + ("" if ratio is None else f" (SNR {ratio:.1f} dB)"),
         "generator": config.get("generator"),
         "solver": config["solver"],
         "restarts": restarts,

@@ -33,7 +33,7 @@ def solver_options() -> Option:
             click.option(
                 "--radius",
                 type=float,
-                help="Of the ball of intermediate-layers, relative to the activations.  [default: the solver's own]",
+                help="Of the l1 ball of --solver intermediate-layers, relative to the activations.  [default: its own]",
             ),
         )
         for option in reversed(options):

@@ -44,6 +44,11 @@ class Looked:
     layers: dict[str, Density]
 
     @property
+    def of_all_weights(self) -> float:
+        """The fraction of the weights of all layers that is not zero."""
+        return summed(self.layers.values()).fraction
+
+    @property
     def row(self) -> dict[str, Any]:
         """What a list says of it; both densities are over the layers that the mask names."""
         mask, about = self.ticket.mask, self.ticket.about
@@ -68,7 +73,7 @@ def tickets(context: click.Context, as_json: bool) -> None:
     \b
     Examples:
       cs-lip tickets
-      cs-lip tickets inspect my-ticket.safetensors
+      cs-lip tickets inspect digiface-dcgan-02
     """
     if of_the_list(context, as_json):
         context.invoke(list_tickets, as_json=as_json)
@@ -113,7 +118,7 @@ def inspect_ticket(name: str, as_json: bool, timed: bool) -> None:
 
     \b
     Example:
-      cs-lip tickets inspect my-ticket.safetensors
+      cs-lip tickets inspect digiface-dcgan-02
     """
     with bad_input():
         looked = _looked(name)
@@ -202,6 +207,7 @@ def _details(looked: Looked) -> dict[str, Any]:
         ],
         "mask_sha256": ticket.sha256,
         "values": ticket.values is not None,
+        "of_all_weights": looked.of_all_weights,
         "recovery_db": dict(looked.file.recovery),
         "about": asdict(ticket.about),
     }
@@ -212,13 +218,16 @@ def _text(looked: Looked) -> str:
     carries = "mask alone" if looked.ticket.values is None else "mask and values"
     measured = "" if row["measured_density"] == row["density"] else f" (measured {row['measured_density']:.4g})"
     facts = {
-        "density": f"{row['density']:.4g}{measured}, {row['granularity']} granularity, {carries}",
+        "density": f"{row['density']:.4g}{measured} in the layers that it prunes, {looked.of_all_weights:.4g} of all "
+        f"weights, {row['granularity']} granularity, {carries}",
         "criterion": row["criterion"],
         "about": looked.file.description,
-        "recovery": ", ".join(f"{db:.2f} dB at m = {m}" for m, db in looked.file.recovery.items()),
+        "photographs": ", ".join(
+            f"{db:.2f} dB at m = {m} by a short search of latents" for m, db in looked.file.recovery.items()
+        ),
         "file": f"{looked.file.path} ({row['bytes']:,} bytes, SHA-256 {row['sha256']})",
     }
-    lines = [f"  {name + ':':<12}{value}" for name, value in facts.items() if value]
+    lines = [f"  {name + ':':<13}{value}" for name, value in facts.items() if value]
     return "\n".join([f"{row['name']}: of {row['prior']}", *lines])
 
 

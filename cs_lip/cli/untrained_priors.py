@@ -53,7 +53,7 @@ def dense_prior(name: str | None, asked: Asked) -> Prior:
     Raises:
         ValueError: there is none.
     """
-    name = "skip" if name is None else name
+    name = "skip" if name is None else name.replace("_", "-")
     if name not in PRIORS:
         is_ticket = Path(name).is_file() or name in bundled_tickets() or name in own_tickets()
         attempt = f"--ticket {name:.120}" if is_ticket else f"one of {PRIOR_NAMES}"

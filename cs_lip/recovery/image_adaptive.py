@@ -24,7 +24,7 @@ SHIFTS = ((1, 1), (-1, -1), (1, -1), (-1, 1))
 """Pixels down and to the right by which all drawings of an image but the first are moved, in this order."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class ImageAdaptive:
     """Latent search, and then Adam on all weights of the generator and the latent together, image by image.
 

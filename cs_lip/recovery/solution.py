@@ -26,11 +26,13 @@ class Status(StrEnum):
 _MESSAGES = {
     Status.CONVERGED: "The image explains the measurements down to the noise.",
     Status.STALLED: "No step improves the fit, yet the measurements are not explained: the image is outside the "
-    "generator's range, or every start ended in a local minimum; try more restarts, or state the noise.",
-    Status.MAX_ITERATIONS: "The iterations ran out before the measurements were explained; try more of them.",
+    "generator's range, or every start ended in a local minimum; try more restarts, and of noisy measurements to state "
+    "the noise.",
+    Status.MAX_ITERATIONS: "The iterations ran out before the fit had come to its end; try another solver, or more "
+    "iterations in Python.",
     Status.DIVERGED: "The search met values that are not finite; try a smaller learning rate or rescaled measurements.",
-    Status.STOPPED: "The fit was stopped where fitting further would fit noise: the image lies beyond what the prior "
-    "alone can draw, and the measurements leave it open how far; try more measurements for a closer image.",
+    Status.STOPPED: "The fit was stopped where going on would have fitted noise in the place of the image; try more or "
+    "cleaner measurements for a closer image.",
     Status.INTERRUPTED: "The recovery was interrupted and this is the best image so far; try to let it run to its end.",
 }
 

@@ -32,7 +32,8 @@ def _recover(config: dict[str, Any]) -> list[str]:
         parts += ["--measurements", str(config["measurements"]), "--operator", _operator(config)]
         images = config.get("images", "bundled samples")
         parts += [part for path in ([] if isinstance(images, str) else images) for part in ("--image", path)]
-    parts += _prior(config, "--generator", config["generator"])
+    if "generator" in config:
+        parts += _prior(config, "--generator", config["generator"])
     if config.get("noise") or ("from" in config and "noise" in config):  # a file has a noise of its own
         parts += ["--noise", repr(config["noise"])]
     if config.get("outliers"):

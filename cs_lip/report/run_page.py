@@ -58,7 +58,8 @@ def _summary(run: Run, rows: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     yield "Noise", f"standard deviation {config['noise']:g}{ratio}"
     if config.get("outliers"):
         yield "Outliers", f"{config['outliers']['fraction']:.1%} of the measurements, {config['outliers']['kind']}"
-    yield "Prior", str(config.get("prior") or config["generator"])
+    if named := config.get("prior") or config.get("generator"):
+        yield "Prior", str(named)
     if "ticket" in config:
         yield "Ticket", f"{config['ticket']}, density {config['ticket_density']:.4g} in the layers that it prunes"
     yield "Solver", str(config["solver"])
