@@ -123,8 +123,8 @@ def recover(
     generator, or to a classical solver, whichever predicts held-out measurements best; the table says which.
 
     Without --image or --from, bundled samples are measured: unseen draws of the generator, which it can draw exactly,
-    and real photographs, which it cannot. With --ticket they are the same, so the draws are the dense generator's; the
-    learned start of the dense generator is left out, so a search is faster only where a ticket's network is.
+    and real photographs, which it cannot. With --ticket they are the same, so the draws are the dense generator's; a
+    ticket has no learned start, so its searches begin with random ones alone.
 
     \b
     Examples:
@@ -200,21 +200,23 @@ def _task(
 ) -> Task:
     rho, bad = _fidelity(fidelity, contamination), asked_outliers(outliers, outlier_kind)
     where = find_device(device)
-    config: dict[str, Any] = {"seed": seed, "device": device}
     if source is not None:
         own = {"--measurements": count, "--operator": operator, "--image": images or None, "--outliers": outliers}
         clash = [name for name, value in own.items() if value is not None]
         if clash:
             raise ValueError(f"{clash[0]} cannot go with --from, whose file says it already; try one of the two")
-        if solver in CLASSICAL and generator is None and ticket is None:
-            return _stored_task(source, solver, None, None, where, noise, rho, config)
     elif count is None:
         raise ValueError("--measurements is missing; try --measurements 500, or --from FILE for stored measurements")
-    network, encoder, told = _dense_prior(generator) if ticket is None else _sparse_prior(ticket, generator)
-    prior, config = network.fold().to(where), told | config
+    network: Generator | None = None
+    encoder, told = None, dict[str, Any]()
+    # Pictures that are measured here are brought to a generator's shape, whatever recovers them.
+    if source is None or solver not in CLASSICAL or generator is not None or ticket is not None:
+        network, encoder, told = _dense_prior(generator) if ticket is None else _sparse_prior(ticket, generator)
+    prior = None if network is None else network.fold().to(where)
+    config = told | {"seed": seed, "device": device}
     if source is not None:
         return _stored_task(source, solver, prior, encoder, where, noise, rho, config)
-    assert count is not None
+    assert prior is not None and count is not None
     level = noise or 0.0
     shown = prior if images or ticket is None else _drawing(prior, config)
     chosen, truth, values = measured(shown, operator or "gaussian", count, images, noise=level, outliers=bad, seed=seed)

@@ -33,7 +33,7 @@ from cs_lip.recovery import DEFAULT_SOLVER
 HELP = {
     "measurements": "Numbers of measurements, such as 20,50,100.",
     "operator": "gaussian, fourier, denoise, inpaint or super-resolve.",
-    "ticket": "Names or files, or bundled; dense is the whole generator.",
+    "ticket": "Tickets by name or file; bundled for all bundled ones, dense for the whole generator.",
     "solver": "As of cs-lip recover.",
     "images": "in-range:N, a bundled picture's name, a file, or a folder of pictures.",
     "noise": "Standard deviations on every real measurement.",

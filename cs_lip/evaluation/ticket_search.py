@@ -63,10 +63,11 @@ class Fits:
 
     @property
     def fingerprint(self) -> str:
-        """See `cs_lip.tickets.retraining.Trainer`: of the measurements, their noise, and what made them."""
+        """See `cs_lip.tickets.retraining.Trainer`: of the measurements, what made them, and how their errors count."""
         digest = hashlib.sha256()
         for problem in self.problems:
-            digest.update(json.dumps([_described(problem.operator), problem.noise]).encode())
+            told = [_described(problem.operator), problem.noise, repr(problem.fidelity)]
+            digest.update(json.dumps(told).encode())
             digest.update(problem.measurements.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
