@@ -35,12 +35,10 @@ from cs_lip.tickets.mask import Mask
 from cs_lip.tickets.retraining import Level, Step
 from cs_lip.tickets.schedules import SCHEDULES
 from cs_lip.tickets.search_settings import SearchSettings
-from cs_lip.tickets.selection import kept_fraction
+from cs_lip.tickets.selection import GRANULARITIES, kept_fraction
 from cs_lip.tickets.store import bundled_tickets, user_tickets_folder
 from cs_lip.tickets.ticket import SUFFIX, Ticket, write_ticket
 from cs_lip.tickets.transfer import measured_layers, ticketed
-
-GRANULARITIES = ("weight", "kernel", "channel")
 
 
 @click.command()
@@ -75,7 +73,7 @@ GRANULARITIES = ("weight", "kernel", "channel")
 )
 @click.option(
     "--granularity",
-    type=click.Choice(GRANULARITIES),
+    type=click.Choice((*GRANULARITIES, "channel")),
     default="weight",
     show_default=True,
     help="What is pruned as a whole; channels make a smaller and faster network.",

@@ -97,7 +97,7 @@ def list_tickets(as_json: bool) -> None:
         try:
             found.append(_looked(name))
         except (OSError, ValueError) as error:
-            damaged.append(str(error))
+            damaged.append(str(error) if name in str(error) else f"the ticket {name!r}: {error}")
     if as_json:
         click.echo(json.dumps({"tickets": [looked.row for looked in found], "damaged": damaged}, indent=2))
         return
