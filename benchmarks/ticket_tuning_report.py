@@ -79,7 +79,7 @@ def table(rows: Rows, todo: Sequence[str], config: dict[str, Any], command: str)
     lines += [f"| a ticket over all weights, m <= {GOAL_UP_TO} | goal | measured | |", "| --- | ---: | ---: | --- |"]
     for goal in goals(rows, config):
         verdict = {None: "not measured", True: "met", False: "**not met**"}[goal["met"]]
-        measured = "-" if goal["met"] is None else f"{goal['measured']:.2f} dB (of those run: {goal['where']})"
+        measured = "-" if goal["met"] is None else f"{goal['measured']:+.2f} dB (best of each kind: {goal['where']})"
         lines.append(
             f"| m = {goal['m']}, noise {goal['noise']:g} | at least {goal['goal']:g} dB | {measured} | {verdict} |"
         )
@@ -105,7 +105,7 @@ def _remarks(rows: Rows, total: int, config: dict[str, Any], command: str) -> li
         "- `search`: the latents alone; the others start from it. `ticket` and `random`: weights of the hidden layers; "
         "`layer-1` is the first, `last-2` the last two. `own`: the ticket's own generator after distillation, whose "
         "zeros stay. Biases move in `all` and `own` alone.",
-        f"- Not run: {total - len(rows)} of {total} cells.",
+        f"- Not run: {total - len(rows)} of {total} cells." if len(rows) < total else f"- All {total} cells were run.",
         f"- Pictures: {', '.join(scale['pictures'])}, 64x64 RGB. Gaussian operator of variance 1/m, at the stop by "
         f"held-out measurements, {scale['shifts']} shift{'s' * (scale['shifts'] > 1)}, `{config['search']}` without a "
         f"learned start, seed {config['seed']}.",
