@@ -24,7 +24,7 @@ LOOKS = {
     "own": ("^", "#009E73", "a ticket's own generator"),
 }
 LAYERS = {"layer": ("x", "#0072B2", "this layer alone"), "last": ("+", "#CC79A7", "this many last layers")}
-SHARES = (0.01, 0.1, 0.2, 0.5, 1)
+SHARES = (0.001, 0.01, 0.1, 1)
 """Ticks of the fraction that moves."""
 
 GAINS, LINEAR = (-8, -4, -2, -1, -0.5, 0, 0.5, 1), 1.0
@@ -119,7 +119,7 @@ def figure(rows: Rows, config: dict[str, Any]) -> Figure:
     there = {tuple(cell.split("/")[:2]) for cell in rows}
     counts = [m for m in sorted(scale["measurements"]) if any(str(m) == count for count, _ in there)]
     noises = [noise for noise in scale["noises"] if any(f"{noise:g}" == level for _, level in there)]
-    drawing = Figure(figsize=(3.4 * len(counts) + 2.2, 4 * len(noises) + 0.3), layout="constrained")
+    drawing = Figure(figsize=(2.7 * len(counts) + 0.5, 3.6 * len(noises) + 0.6), layout="constrained")
     FigureCanvasAgg(drawing)
     axes = drawing.subplots(len(noises), len(counts), sharex=True, sharey=True, squeeze=False)
     for line, noise in zip(axes, noises, strict=True):
@@ -136,7 +136,7 @@ def figure(rows: Rows, config: dict[str, Any]) -> Figure:
             axis.set_xlabel("fraction of the weights that moves")
             axis.tick_params(labelbottom=True)
     handles = {label: mark for axis in axes.flat for mark, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    drawing.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=9)
+    drawing.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), fontsize=9)
     return drawing
 
 
