@@ -29,7 +29,7 @@ METHOD_AT = {"tickets": 0, "lip": 2, "ticket_tuning": 2}
 """Which part of a cell's name says the method."""
 
 SMALL_FINDING = {"rounds": 2, "steps": 3, "final_steps": 6, "learned_steps": 12, "batch": 4}
-TUNED = ("search", "all", "ticket-0.2", "random-0.2", "layer-2", "last-1", "search-own-0.2", "own-0.2")
+TUNED = ("search", "all", "ticket-0.2", "random-0.2", "shuffled-0.2", "layer-2", "last-1", "search-own-0.2", "own-0.2")
 
 Run = dict[str, Any]
 

@@ -41,7 +41,7 @@ from cs_lip.recovery import Adam, ImageAdaptive, LatentSearch, LevenbergMarquard
 from cs_lip.recovery.tuning import Tuning
 from cs_lip.seeding import derive_seed
 from cs_lip.tickets import Mask
-from cs_lip.tickets.controls import random_mask
+from cs_lip.tickets.controls import random_mask, shuffled
 
 NAME = "ticket_tuning"
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket", "china", "retina")
@@ -54,6 +54,7 @@ VARIANTS = (
     "search",
     "all",
     *(f"{kind}-{density:g}" for density in DENSITIES for kind in ("ticket", "random")),
+    f"shuffled-{DENSITIES[0]:g}",
     "layer-2",
     *(f"last-{count}" for count in range(1, LAYERS)),
     *(f"{kind}-{density:g}" for density in OTHERS for kind in ("ticket", "random")),
@@ -115,6 +116,8 @@ def chosen_weights(found: Finder, name: str, seed: int) -> dict[str, Tensor] | N
     kind, _, value = name.partition("-")
     if kind == "ticket":
         return folded_mask(found.dense, found.ticket("magnitude", float(value), 0).mask)
+    if kind == "shuffled":
+        return folded_mask(found.dense, shuffled(found.ticket("magnitude", float(value), 0).mask, seed))
     if kind == "random":
         return folded_mask(found.dense, random_mask(Mask.dense(found.dense), float(value), seed))
     if kind in ("layer", "last"):

@@ -21,6 +21,7 @@ Rows = Mapping[str, Row]
 LOOKS = {
     "ticket": ("o", "#D55E00", "what a ticket keeps"),
     "random": ("s", "#7F7F7F", "as many at random"),
+    "shuffled": ("D", "#E69F00", "as many of each layer, shuffled"),
     "own": ("^", "#009E73", "a ticket's own generator"),
 }
 LAYERS = {"layer": ("x", "#0072B2", "this layer alone"), "last": ("+", "#CC79A7", "this many last layers")}
@@ -103,6 +104,7 @@ def _remarks(rows: Rows, total: int, config: dict[str, Any], command: str) -> li
         "- In brackets the difference to `all` on the same pictures, an interval of 95 % by bootstrap over them. The "
         "best of several tickets, layers or random masks was chosen on these very pictures, which flatters each alike.",
         "- `search`: the latents alone; the others start from it. `ticket` and `random`: weights of the hidden layers; "
+        "`shuffled`: as many of each layer as the ticket keeps, but others; "
         "`layer-1` is the first, `last-2` the last two. `own`: the ticket's own generator after distillation, whose "
         "zeros stay. Biases move in `all` and `own` alone.",
         f"- Not run: {total - len(rows)} of {total} cells." if len(rows) < total else f"- All {total} cells were run.",
