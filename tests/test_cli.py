@@ -596,3 +596,13 @@ def test_images_too_small_for_ssim_are_recovered_without_it(here: Path) -> None:
     rows = json.loads((here / "run" / "summary.json").read_text())["images"]
     assert {row["ssim"] for row in rows} == {None}
     assert all(row["psnr_db"] > 0 for row in rows)
+
+
+def test_a_reader_that_leaves_early_is_no_bad_input(here: Path, tiny: str) -> None:
+    assert run("recover", *QUICKER, "--generator", tiny, "--out", "run").exit_code == 0
+    code = "import sys; from cs_lip.cli.entry import run; sys.argv = ['cs-lip', 'show', 'run']; run()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

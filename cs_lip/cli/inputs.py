@@ -50,6 +50,8 @@ def bad_input() -> Iterator[None]:
         yield
     except ValueError as error:
         raise BadInput(str(error)) from error
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does; click ends quietly
+        raise
     except OSError as error:
         raise BadInput(f"{error.filename or 'a file'}: {error.strerror or error}; try another path") from error
     except (MemoryError, RuntimeError) as error:
