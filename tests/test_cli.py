@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cs_lip.cli.main import main
-from cs_lip.cli.recovering import dense_prior
+from cs_lip.cli.recovering import dense_generator
 from cs_lip.evaluation.acquisition import acquire
 from cs_lip.evaluation.measured_spectrum import run_spectra
 from cs_lip.evaluation.run import Measurements
@@ -219,6 +219,7 @@ def test_recover_sees_the_same_measurements_as_measure(here: Path, tiny: str) ->
     assert run("recover", *arguments, *SEARCH, "--restarts", "1").exit_code == 0
     kept = load_run(here / "recovery/recovery.h5").measurements
     assert torch.equal(load_measurements(here / "y.h5").values, kept.values)
+    assert "noise 0.1 (SNR " in run("show", "recovery").stdout
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "I;16", "RGBA", "L", "LA", "P", "1"])
@@ -288,8 +289,8 @@ def test_a_run_says_which_weights_and_which_learned_start_it_had(
     monkeypatch.setenv("CS_LIP_HOME", str(here / "home"))
     entry = find_entry(DEFAULT_GENERATOR)
     told = {"generator": entry.name, "generator_sha256": entry.sha256, "start_sha256": entry.start_sha256}
-    assert dense_prior(None)[2] == told
-    assert dense_prior(tiny)[2] == {"generator": tiny, "generator_sha256": sha256_of(Path(tiny))}
+    assert dense_generator(None)[2] == told
+    assert dense_generator(tiny)[2] == {"generator": tiny, "generator_sha256": sha256_of(Path(tiny))}
 
 
 def test_a_run_with_uncertainty_is_made_again_with_it(here: Path, tiny: str) -> None:

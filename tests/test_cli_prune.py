@@ -17,6 +17,7 @@ from cs_lip.cli import pruning
 from cs_lip.cli.damage import Asked
 from cs_lip.cli.main import main
 from cs_lip.cli.prune import _random_masks, _rivals
+from cs_lip.cli.untrained_priors import dense_prior
 from cs_lip.priors import UntrainedNetwork, load_generator, untrained_network
 from cs_lip.priors.catalogue import NAME
 from cs_lip.priors.reading.weights import sha256_of
@@ -203,6 +204,7 @@ def test_controls_are_of_the_tickets_kind(folder: Path, options: tuple[str, ...]
 def test_controls_beside_a_ticket_of_kernels_are_of_its_kind_and_size(folder: Path) -> None:
     (name,) = pictures(folder, 1)
     asked = Asked(**dict.fromkeys(Asked.__dataclass_fields__) | {"task": "denoise", "simulate": True, "seed": 0})
+    assert dense_prior("deep_decoder", asked) == dense_prior("deep-decoder", asked)
     plan = pruning.untrained_plan(
         "conv-decoder",
         [name],

@@ -109,6 +109,10 @@ def test_own_tickets_are_listed_with_the_density_of_the_loaded_network(here: Pat
     assert row["density"] == ticket.mask.density == row["measured_density"]
     assert row["sha256"] == sha256_of(folder / "mine.safetensors")
     assert len(listed["damaged"]) == 1 and "broken.safetensors" in listed["damaged"][0]
+    odd = skip_ticket()
+    write_ticket(folder / "broken.safetensors", replace(odd, about=replace(odd.about, seeds={"weights": -1})))
+    (sentence,) = told("tickets", "list")["damaged"]
+    assert sentence.startswith("the ticket 'broken': the seed must be")
     write_ticket(folder / "skip-02.safetensors", ticket)
     shadowed = told("tickets", "list")
     assert [row["name"] for row in shadowed["tickets"]].count("skip-02") == 1

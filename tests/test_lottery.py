@@ -26,7 +26,7 @@ from cs_lip.recovery.solver import Task
 from cs_lip.recovery.trace import Trace
 from cs_lip.recovery.untrained_fit import UntrainedFit
 from cs_lip.seeding import derive_seed, stream
-from cs_lip.tickets import Evidence, Mask, score, select
+from cs_lip.tickets import Evidence, Mask, lottery, score, select
 from cs_lip.tickets.bernoulli import BernoulliSettings
 from cs_lip.tickets.criteria import AT_INITIALISATION, IN_UNITS_OF_A_LOSS
 from cs_lip.tickets.curvature import snip
@@ -508,6 +508,23 @@ def skip() -> UntrainedNetwork:
 def find_skip(folder: Path, trainer: Fits, **asked: Any) -> Ticket:
     settings = SearchSettings(**{"density": 0.4, "rounds": 2, "steps": 6} | asked)
     return search(skip(), settings, trainer, folder, about=about_untrained("skip", SHAPE, 3, **SMALL))
+
+
+def test_a_criterion_is_told_the_density_of_weights_where_kernels_are_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[float, Mask]] = []
+
+    def watched(criterion: str, network: Prunable, mask: Mask, evidence: Evidence) -> dict[str, Tensor]:
+        told.append((evidence.density, mask))
+        return score("magnitude", network, mask)
+
+    monkeypatch.setattr(lottery, "score", watched)
+    find_skip(tmp_path / "out", fits(1), granularity="kernel", criterion="random", density=0.25)
+    (first, dense), (second, halved) = told
+    assert dense.density == 1 and first == pytest.approx(0.5)
+    assert abs(halved.density - 0.5) > 0.01  # kernels of 1x1 and of 3x3
+    assert second / halved.density == pytest.approx(0.25 / 0.5, rel=0.02)
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -135,9 +135,9 @@ def untrained_plan(
     dense = dense_prior(prior, asked)
     network = dense.network(shape, asked.seed)
     problems = [pose(damaged.operator, damaged.measurements, noise=damaged.noise) for damaged in pictures.values()]
-    for problem in problems:
-        UntrainedFit().check(problem, network)  # the closing fits need that too, hours later
     if oracle:
+        for problem in problems:  # of which the closing fits are, hours later, while the search itself never sees them
+            UntrainedFit().check(problem, network)
         clean = [damaged.truth for damaged in pictures.values() if damaged.truth is not None]
         problems = [pose(Identity(shape), truth) for truth in clean]
     digests = ", ".join(

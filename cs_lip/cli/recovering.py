@@ -74,7 +74,7 @@ def asked_task(
     encoder, told = None, dict[str, Any]()
     # Pictures that are measured here are brought to a generator's shape, whatever recovers them.
     if source is None or solver not in CLASSICAL or generator is not None or ticket is not None:
-        network, encoder, told = dense_prior(generator) if ticket is None else _sparse_prior(ticket, generator)
+        network, encoder, told = dense_generator(generator) if ticket is None else _sparse_generator(ticket, generator)
     prior = None if network is None else network.fold().to(where)
     config = told | {"seed": seed, "device": device}
     if source is not None:
@@ -89,7 +89,7 @@ def asked_task(
     return Task(prior, encoder, chosen, values, truth, rho, config)
 
 
-def dense_prior(generator: str | None) -> tuple[Generator, Encoder | None, dict[str, Any]]:
+def dense_generator(generator: str | None) -> tuple[Generator, Encoder | None, dict[str, Any]]:
     """The generator, its learned start, and what the configuration tells of it."""
     name = generator or DEFAULT_GENERATOR
     network, encoder = load_generator(name), load_start(name)
@@ -97,8 +97,8 @@ def dense_prior(generator: str | None) -> tuple[Generator, Encoder | None, dict[
     return network, encoder, told if encoder is None else told | {"start_sha256": start_digest(name)}
 
 
-def _sparse_prior(name: str, generator: str | None) -> tuple[Generator, Encoder | None, dict[str, Any]]:
-    """As `dense_prior`, of a ticket; without a learned start, which belongs to the dense generator's weights."""
+def _sparse_generator(name: str, generator: str | None) -> tuple[Generator, Encoder | None, dict[str, Any]]:
+    """As `dense_generator`, of a ticket; without a learned start, which belongs to the dense generator's weights."""
     ticket, told = asked_ticket(name)
     about = ticket.about
     if about.kind != "generator":
